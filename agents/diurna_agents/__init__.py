@@ -1,0 +1,1 @@
+"""The six agents that do the work."""

@@ -1,0 +1,1 @@
+"""The words: every command and event, their Avro source, their envelope."""

@@ -1,0 +1,1 @@
+"""Graphs of agents at work, on LangGraph."""
