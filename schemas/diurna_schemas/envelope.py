@@ -1,0 +1,159 @@
+"""The headers of a record: CloudEvents 1.0 in binary mode, what ties it to other records, and the chain's link."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from diurna_schemas.errors import BrokenChain
+from diurna_schemas.message import Event, Message
+
+Headers = tuple[tuple[str, bytes], ...]
+
+GENESIS: Final = "0" * 32
+"""The hash before the first event of a partition."""
+_NAMESPACE = uuid.UUID("6f1d8a4e-3c0b-5d4a-9a55-0d1a7c2e9b10")
+CONTENT_TYPE: Final = b"application/avro"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """Where an event stands in its partition's history.
+
+    `command_offset` and `index` name the decision; `previous` and `hash` (32 hex digits) tie it to the event before.
+    """
+
+    incarnation: int
+    command_offset: int
+    index: int
+    previous: str
+    hash: str
+
+    @property
+    def order(self) -> tuple[int, int, int]:
+        """Later decisions are larger."""
+        return (self.incarnation, self.command_offset, self.index)
+
+    @property
+    def at(self) -> str:
+        return f"{self.incarnation}.{self.command_offset}.{self.index}"
+
+
+def chain_hash(previous: str, at: str, type_name: str, key: bytes, value: bytes) -> str:
+    """The hash of an event: BLAKE2b, 16 bytes, over its predecessor's hash, its place, type, key and value."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in (previous.encode(), at.encode(), type_name.encode(), key):
+        digest.update(len(part).to_bytes(4, "big"))
+        digest.update(part)
+    digest.update(value)
+    return digest.hexdigest()
+
+
+def event_id(topic: str, incarnation: int, partition: int, command_offset: int, index: int) -> str:
+    """The id of an event: a name-based UUID of its place, so that every owner gives it the same."""
+    return str(uuid.uuid5(_NAMESPACE, f"{topic}/{incarnation}/{partition}/{command_offset}/{index}"))
+
+
+def iso(ms: int) -> str:
+    """Milliseconds UTC as ISO 8601, such as `2026-11-23T22:12:49.123Z`."""
+    return datetime.fromtimestamp(ms / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def cloud_event(
+    *,
+    id: str,  # noqa: A002 - CloudEvents' own word
+    type_name: str,
+    source: str,
+    subject: str,
+    at_ms: int,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    traceparent: str | None = None,
+) -> Headers:
+    """The headers of any record."""
+    headers = [
+        ("ce_specversion", b"1.0"),
+        ("ce_id", id.encode()),
+        ("ce_type", type_name.encode()),
+        ("ce_source", source.encode()),
+        ("ce_subject", subject.encode()),
+        ("ce_time", iso(at_ms).encode()),
+        ("content-type", CONTENT_TYPE),
+    ]
+    if correlation_id:
+        headers.append(("correlationid", correlation_id.encode()))
+    if causation_id:
+        headers.append(("causationid", causation_id.encode()))
+    if traceparent:
+        headers.append(("traceparent", traceparent.encode()))
+    return tuple(headers)
+
+
+def command_headers(
+    command: Message,
+    *,
+    command_id: str,
+    source: str,
+    at_ms: int,
+    correlation_id: str | None,
+    traceparent: str | None,
+) -> Headers:
+    """The headers of a command."""
+    return cloud_event(
+        id=command_id,
+        type_name=command.type_name,
+        source=source,
+        subject=command.subject,
+        at_ms=at_ms,
+        correlation_id=correlation_id or command.correlation,
+        traceparent=traceparent,
+    )
+
+
+def event_headers(
+    event: Event, link: Link, *, partition: int, correlation_id: str | None, traceparent: str | None
+) -> Headers:
+    """The headers of a decided event, its link in the chain among them."""
+    return (
+        *cloud_event(
+            id=event_id(event.topic, link.incarnation, partition, link.command_offset, link.index),
+            type_name=event.type_name,
+            source=f"/deciders/{event.topic}/{partition}",
+            subject=event.subject,
+            at_ms=event.at_ms,
+            correlation_id=event.correlation or correlation_id,
+            causation_id=event.command_id,
+            traceparent=traceparent,
+        ),
+        ("chain_at", link.at.encode()),
+        ("chain_previous", link.previous.encode()),
+        ("chain_hash", link.hash.encode()),
+    )
+
+
+def header(headers: Iterable[tuple[str, bytes]], name: str) -> str | None:
+    """The text of a header; none where it is missing, replacement characters where it is no UTF-8."""
+    for key, value in headers:
+        if key == name:
+            return value.decode("utf-8", "replace")
+    return None
+
+
+def link_of(headers: Iterable[tuple[str, bytes]]) -> Link:
+    """The chain's link an event carries. Raises `BrokenChain` where it carries none."""
+    at = previous = digest = b""
+    for key, value in headers:
+        if key == "chain_at":
+            at = value
+        elif key == "chain_previous":
+            previous = value
+        elif key == "chain_hash":
+            digest = value
+    numbers = at.split(b".")
+    if len(numbers) != 3 or not all(number.isdigit() for number in numbers) or not (previous and digest):
+        raise BrokenChain(f"no link of the chain in the headers: chain_at is {at!r}")
+    return Link(int(numbers[0]), int(numbers[1]), int(numbers[2]), previous.decode(), digest.decode())

@@ -1,0 +1,82 @@
+"""What every command and event has in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+
+from diurna_schemas.ids import Id
+
+PAYLOAD_BYTES_MAX: Final = 256 * 1024
+"""The largest JSON document a message may carry."""
+TEXT_CHARACTERS_MAX: Final = 8_000
+TIMEOUT_MS_MAX: Final = 7 * 86_400_000
+
+
+def _bounded(text: str) -> str:
+    if len(text) * 4 > PAYLOAD_BYTES_MAX and (size := len(text.encode())) > PAYLOAD_BYTES_MAX:
+        raise ValueError(f"{size} bytes, at most {PAYLOAD_BYTES_MAX} are allowed")
+    return text
+
+
+JsonText = Annotated[str, AfterValidator(_bounded)]
+"""A JSON document as text, at most 256 KiB: deciders carry it, they never look inside."""
+Text = Annotated[str, StringConstraints(max_length=TEXT_CHARACTERS_MAX)]
+"""Words for people: names, reasons, errors."""
+Milliseconds = Annotated[int, Field(ge=0, le=2**53)]
+Offset = Annotated[int, Field(ge=0, lt=2**43)]
+
+
+class Part(BaseModel):
+    """A frozen record inside a message."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
+
+
+class Message(Part):
+    """A frozen record of the log. The class is named as its Avro record; `type_name` is its CloudEvents type."""
+
+    type_name: ClassVar[str]
+    topic: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        """The record key: whose partition it goes to."""
+        raise NotImplementedError
+
+    @property
+    def subject(self) -> str:
+        """The CloudEvents subject: what the record speaks about."""
+        return self.key
+
+    @property
+    def correlation(self) -> str | None:
+        """The id that ties a whole piece of work together, where the message knows it."""
+        return None
+
+
+class Command(Message):
+    """An intent. The same `command_id` twice is one command."""
+
+    command_id: Id
+
+    @property
+    def is_answer_awaited(self) -> bool:
+        """Whether somebody waits for the event that answers this command."""
+        return True
+
+
+class Event(Message):
+    """A fact, decided at `at_ms` (milliseconds UTC, the log's time) because of `command_id`."""
+
+    command_id: Id
+    at_ms: Milliseconds
+
+
+class Heading(Part):
+    """Where a command stands and when: all a decider knows of the world."""
+
+    offset: Offset
+    now_ms: Milliseconds
+    incarnation: int = 1
