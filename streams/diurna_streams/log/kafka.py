@@ -1,0 +1,349 @@
+"""The log on a Kafka broker, with aiokafka: linger 0, acks=all, idempotent, long poll, one batch a loop turn."""
+
+# aiokafka carries no complete annotations; its objects stay inside this module.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportIncompatibleMethodOverride=false, reportMissingTypeStubs=false, reportUnknownParameterType=false
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, Self
+
+import aiokafka
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    KafkaError,
+    MessageSizeTooLargeError,
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+    TopicAlreadyExistsError,
+)
+
+from diurna_schemas.errors import Conflict, TooLarge, Unavailable, Unreadable
+from diurna_schemas.topics import Topic
+from diurna_streams.log.port import Log, Outgoing, Record, TopicPartition
+
+REQUEST_TIMEOUT_MS: Final = 15_000
+BATCH_BYTES_MAX: Final = 1_000_000
+"""Just below a broker's default of 1 MiB a batch."""
+SESSION_TIMEOUT_MS: Final = 6_000
+HEARTBEAT_INTERVAL_MS: Final = 1_000
+_METADATA_MAX_AGE_MS: Final = 30_000
+_NEVER_MS: Final = 2**31 - 1
+
+
+class KafkaLog(Log):
+    """A Kafka cluster. `bootstrap_servers` is `host:port`, several joined by commas."""
+
+    def __init__(self, bootstrap_servers: str, *, client_id: str = "diurna") -> None:
+        self._servers = bootstrap_servers
+        self._client_id = client_id
+        self._numbers = itertools.count(1)
+        self._query: AIOKafkaConsumer | None = None
+        self._query_lock = asyncio.Lock()
+
+    def _name(self, role: str) -> str:
+        return f"{self._client_id}-{role}-{next(self._numbers)}"
+
+    async def producer(self) -> KafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._servers,
+            client_id=self._name("producer"),
+            acks="all",
+            enable_idempotence=True,
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=BATCH_BYTES_MAX + 48_576,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+        )
+        await _started(producer, self._servers)
+        return KafkaProducer(producer)
+
+    async def reader(self) -> KafkaReader:
+        return KafkaReader(await self._consumer("reader"))
+
+    async def placement(self, topic: str, group: str, *, member: str | None = None) -> KafkaPlacement:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            client_id=self._name("placement"),
+            group_id=group,
+            group_instance_id=member,
+            enable_auto_commit=False,
+            session_timeout_ms=SESSION_TIMEOUT_MS,
+            heartbeat_interval_ms=HEARTBEAT_INTERVAL_MS,
+            max_poll_interval_ms=_NEVER_MS,  # it only places: records are read by a reader of its own
+            auto_offset_reset="latest",
+        )
+        placement = KafkaPlacement(consumer)
+        consumer.subscribe([topic], listener=placement)
+        await _started(consumer, self._servers)
+        return placement
+
+    async def starts(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        wanted = _kafka_partitions(partitions)
+        async with self._asking("the first offsets") as consumer:
+            found = await consumer.beginning_offsets(wanted) if wanted else {}
+        return {TopicPartition(*partition): offset for partition, offset in found.items()}
+
+    async def ends(self, partitions: Iterable[TopicPartition]) -> dict[TopicPartition, int]:
+        wanted = _kafka_partitions(partitions)
+        async with self._asking("the end offsets") as consumer:
+            found = await consumer.end_offsets(wanted) if wanted else {}
+        return {TopicPartition(*partition): offset for partition, offset in found.items()}
+
+    async def offsets_at(self, partitions: Iterable[TopicPartition], at_ms: int) -> dict[TopicPartition, int]:
+        wanted = _kafka_partitions(partitions)
+        async with self._asking("offsets by time") as consumer:
+            found = await consumer.offsets_for_times(dict.fromkeys(wanted, at_ms)) if wanted else {}
+            ends = await consumer.end_offsets([partition for partition in wanted if found.get(partition) is None])
+        return {
+            TopicPartition(*partition): hit.offset if (hit := found.get(partition)) is not None else ends[partition]
+            for partition in wanted
+        }
+
+    async def partitions(self, topic: str) -> int:
+        async with self._asking(f"the partitions of {topic}") as consumer:
+            topics = await consumer.topics()
+            return len(consumer.partitions_for_topic(topic) or ()) if topic in topics else 0
+
+    async def provision(self, topics: Iterable[Topic], *, replication: int = 1) -> list[str]:
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=self._name("admin"))
+        await _started(admin, self._servers)
+        try:
+            there = set(await admin.list_topics())
+            wanted = list(topics)
+            missing = [topic for topic in wanted if topic.name not in there]
+            if missing:
+                answer = await admin.create_topics([_new_topic(topic, replication) for topic in missing])
+                _raise_topic_errors(answer)
+            for described in await admin.describe_topics([topic.name for topic in wanted if topic.name in there]):
+                _check_partitions(described, {topic.name: topic for topic in wanted})
+            return [topic.name for topic in missing]
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"the topics could not be provisioned at {self._servers}: {error}") from error
+        finally:
+            await admin.close()
+
+    async def close(self) -> None:
+        if self._query is not None:
+            await self._query.stop()
+            self._query = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    async def _consumer(self, role: str) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            client_id=self._name(role),
+            group_id=None,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            fetch_max_wait_ms=500,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+            request_timeout_ms=REQUEST_TIMEOUT_MS,
+            metadata_max_age_ms=_METADATA_MAX_AGE_MS,
+        )
+        await _started(consumer, self._servers)
+        return consumer
+
+    @asynccontextmanager
+    async def _asking(self, what: str) -> AsyncGenerator[AIOKafkaConsumer]:
+        """One consumer for questions about offsets, kept: each new one would cost a connection."""
+        async with self._query_lock:
+            if self._query is None:
+                self._query = await self._consumer("query")
+            try:
+                yield self._query
+            except (KafkaError, OSError) as error:
+                raise Unavailable(f"{self._servers} did not say {what}: {type(error).__name__}: {error}") from error
+
+
+class KafkaProducer:
+    """A producer of aiokafka's. It is idempotent, so it may stick after an error: then take a new one."""
+
+    def __init__(self, producer: AIOKafkaProducer) -> None:
+        self._producer = producer
+
+    async def send(self, topic: str, partition: int, record: Outgoing) -> int:
+        try:
+            future = await self._producer.send(
+                topic,
+                record.value,
+                key=record.key,
+                partition=partition,
+                timestamp_ms=record.timestamp_ms,
+                headers=list(record.headers),
+            )
+            return int((await future).offset)
+        except (MessageSizeTooLargeError, RecordTooLargeError) as error:
+            raise TooLarge("record", len(record.value or b""), BATCH_BYTES_MAX) from error
+        except (KafkaError, OSError) as error:
+            raise _not_acknowledged(topic, partition, error) from error
+
+    async def send_batch(self, topic: str, partition: int, records: Sequence[Outgoing]) -> int:
+        batch = self._producer.create_batch()
+        now_ms = int(time.time() * 1000)
+        for record in records:
+            timestamp = now_ms if record.timestamp_ms is None else record.timestamp_ms
+            fits = batch.append(key=record.key, value=record.value, timestamp=timestamp, headers=list(record.headers))
+            if fits is None:
+                size = sum(len(item.value or b"") for item in records)
+                raise TooLarge("batch", size, BATCH_BYTES_MAX)
+        batch.close()
+        try:
+            future = await self._producer.send_batch(batch, topic, partition=partition)
+            return int((await future).offset)
+        except (KafkaError, OSError) as error:
+            raise _not_acknowledged(topic, partition, error) from error
+
+    async def close(self) -> None:
+        try:
+            await self._producer.stop()
+        except (KafkaError, OSError, asyncio.InvalidStateError):
+            # It is thrown away because it failed; what it still holds has failed with it.
+            return
+
+
+class KafkaReader:
+    """A consumer of aiokafka's without a group. Offsets are kept here: its own are lost at each new assignment."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._next: dict[TopicPartition, int] = {}
+
+    async def start_at(self, offsets: Mapping[TopicPartition, int]) -> None:
+        new = offsets.keys() - self._next.keys()
+        self._next.update(offsets)
+        if new:
+            self._assign()
+        else:
+            for partition, offset in offsets.items():
+                self._consumer.seek(aiokafka.TopicPartition(*partition), offset)
+
+    async def drop(self, partitions: Iterable[TopicPartition]) -> None:
+        for partition in partitions:
+            self._next.pop(partition, None)
+        self._assign()
+
+    def _assign(self) -> None:
+        self._consumer.assign(_kafka_partitions(self._next))
+        for partition, offset in self._next.items():
+            self._consumer.seek(aiokafka.TopicPartition(*partition), offset)
+
+    async def read(self, *, records_max: int = 500, wait_ms: int = 200) -> list[Record]:
+        if not self._next:
+            await asyncio.sleep(wait_ms / 1000)
+            return []
+        try:
+            batches = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
+        except OffsetOutOfRangeError as error:
+            raise Unreadable(f"records are gone from the log: {error}") from error
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"the log could not be read: {type(error).__name__}: {error}") from error
+        records: list[Record] = []
+        for (topic, partition), messages in batches.items():
+            place = TopicPartition(topic, partition)
+            wanted = self._next.get(place)
+            if wanted is None:
+                continue
+            records += [
+                Record(
+                    topic,
+                    partition,
+                    message.offset,
+                    message.timestamp,
+                    message.key,
+                    message.value,
+                    tuple(message.headers),
+                )
+                for message in messages
+                if message.offset >= wanted
+            ]
+            self._next[place] = messages[-1].offset + 1
+        return records
+
+    async def close(self) -> None:
+        await self._consumer.stop()
+
+
+class KafkaPlacement(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped for mypy
+    """A member of a consumer group that never fetches: the group only says which partitions are whose."""
+
+    def __init__(self, consumer: AIOKafkaConsumer) -> None:
+        self._consumer = consumer
+        self._changes: asyncio.Queue[frozenset[int]] = asyncio.Queue()
+
+    async def on_partitions_revoked(self, revoked: Iterable[Any]) -> None:
+        if list(revoked):
+            self._changes.put_nowait(frozenset())
+
+    async def on_partitions_assigned(self, assigned: Iterable[Any]) -> None:
+        partitions = list(assigned)
+        if partitions:
+            self._consumer.pause(*partitions)
+        self._changes.put_nowait(frozenset(partition.partition for partition in partitions))
+
+    async def changes(self) -> frozenset[int]:
+        latest = await self._changes.get()
+        while not self._changes.empty():
+            latest = self._changes.get_nowait()
+        return latest
+
+    async def close(self) -> None:
+        await self._consumer.stop()
+
+
+def _kafka_partitions(partitions: Iterable[TopicPartition]) -> list[aiokafka.TopicPartition]:
+    return [aiokafka.TopicPartition(*partition) for partition in partitions]
+
+
+def _not_acknowledged(topic: str, partition: int, error: Exception) -> Unavailable:
+    return Unavailable(f"{topic}:{partition} did not acknowledge the write: {type(error).__name__}: {error}")
+
+
+async def _started(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, servers: str) -> None:
+    try:
+        await client.start()
+    except (KafkaError, OSError) as error:
+        stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
+        await stop()
+        raise Unavailable(f"Kafka does not answer at {servers}: {type(error).__name__}: {error}") from error
+
+
+def _new_topic(topic: Topic, replication: int) -> NewTopic:
+    return NewTopic(
+        name=topic.name,
+        num_partitions=topic.partitions,
+        replication_factor=replication,
+        topic_configs={
+            "cleanup.policy": topic.cleanup,
+            "retention.ms": str(topic.retention_ms),
+            "message.timestamp.type": topic.time,
+            "min.insync.replicas": "2" if replication > 2 else "1",
+            **topic.config,
+        },
+    )
+
+
+def _raise_topic_errors(answer: Any) -> None:
+    for name, code, *rest in answer.topic_errors:
+        if code not in (0, TopicAlreadyExistsError.errno):
+            raise KafkaError(f"{name}: error {code} {rest[0] if rest else ''}")
+
+
+def _check_partitions(described: dict[str, Any], wanted: dict[str, Topic]) -> None:
+    name, found = described["topic"], len(described["partitions"])
+    if found != (expected := wanted[name].partitions):
+        raise Conflict(
+            f"topic {name} has {found} partitions where {expected} are needed: a key's partition must never change"
+        )
