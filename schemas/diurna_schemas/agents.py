@@ -48,9 +48,6 @@ class AgentRequest(Part):
     created_at_ms: Milliseconds
 
 
-# --- commands -------------------------------------------------------------------------------------------
-
-
 class _AgentsCommand(Command):
     topic: ClassVar[str] = topics.AGENTS.commands
     agent_id: Name
@@ -159,9 +156,6 @@ class TickAgents(Command):
     @property
     def is_answer_awaited(self) -> bool:
         return False
-
-
-# --- events ---------------------------------------------------------------------------------------------
 
 
 class _AgentsEvent(Event):
