@@ -1,0 +1,93 @@
+"""The errors of the working agents, as branches of the one tree.
+
+Refused
+├── NotFound
+│   ├── RepositoryNotFound     no git repository is there, or it does not answer
+│   ├── RefNotFound            the repository has no such branch, tag or commit
+│   └── ReleaseNotFound        there is no such release to go back to
+├── UnrelatedHistories         base and head share no commit
+├── UnsafeTree                 a tree that must not be written to a disk
+└── Conflict
+    └── DeploymentBusy         another deployment holds the directory
+Unavailable
+└── ToolFailed                 a tool of ours did not do its work
+"""
+
+from __future__ import annotations
+
+from diurna_schemas.errors import Conflict, NotFound, Refused, Unavailable, shown
+
+
+class RepositoryNotFound(NotFound):
+    """There is no git repository at `location` that can be read, because of `reason`."""
+
+    code = "repository_not_found"
+
+    def __init__(self, location: str, reason: str) -> None:
+        super().__init__("repository", location)
+        self.args = (f"repo: no readable git repository at {shown(location)}: {reason}",)
+        self.reason = str(self.args[0])
+        self.location = location
+
+
+class RefNotFound(NotFound):
+    """The repository at `location` has no commit called `ref`."""
+
+    code = "ref_not_found"
+
+    def __init__(self, field: str, ref: str, location: str, detail: str = "") -> None:
+        super().__init__("ref", ref)
+        text = f"{field}: no commit {shown(ref)} in {shown(location)}"
+        self.args = (f"{text}: {detail}" if detail else text,)
+        self.reason = str(self.args[0])
+        self.field = field
+        self.ref = ref
+
+
+class ReleaseNotFound(NotFound):
+    """There is no release `release` below `deploy_to` that can be switched to."""
+
+    code = "release_not_found"
+
+    def __init__(self, release: str, deploy_to: str, detail: str) -> None:
+        super().__init__("release", release)
+        self.args = (f"release: no release {shown(release)} in {shown(deploy_to)}: {detail}",)
+        self.reason = str(self.args[0])
+        self.release = release
+
+
+class UnrelatedHistories(Refused):
+    """`base` and `head` share no commit, so what changed between them cannot be said."""
+
+    code = "unrelated_histories"
+
+    def __init__(self, base: str, head: str) -> None:
+        super().__init__(f"base: {shown(base)} and head {shown(head)} share no commit in this repository")
+        self.base = base
+        self.head = head
+
+
+class UnsafeTree(Refused):
+    """The tree holds a path or an amount that must not be written to a disk."""
+
+    code = "unsafe_tree"
+
+
+class DeploymentBusy(Conflict):
+    """Another deployment holds `deploy_to` for longer than this one may wait."""
+
+    code = "deployment_busy"
+
+    def __init__(self, deploy_to: str, holder: str, waited_seconds: float) -> None:
+        super().__init__(f"deploy_to: {shown(deploy_to)} is held by {holder}; waited {waited_seconds:g} s for it")
+        self.deploy_to = deploy_to
+        self.holder = holder
+
+
+class ToolFailed(Unavailable):
+    """A tool that ships with Diurna did not do its work, so the answer is unknown."""
+
+    def __init__(self, tool: str, detail: str) -> None:
+        super().__init__(f"{tool} did not finish its work: {detail}")
+        self.tool = tool
+        self.detail = detail

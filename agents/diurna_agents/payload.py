@@ -1,0 +1,71 @@
+"""Payloads as validated models: unknown fields are refused, errors name the field and the value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import PurePosixPath
+from typing import Annotated, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+
+from diurna_schemas.errors import InvalidInput
+
+
+class Payload(BaseModel):
+    """What a handler takes: frozen, strict, and without fields nobody knows."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+PayloadType = TypeVar("PayloadType", bound=Payload)
+
+
+def _without_control_characters(value: str) -> str:
+    if any(ord(character) < 32 or ord(character) == 127 for character in value):
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+def _not_an_option(value: str) -> str:
+    # A value that begins with a dash would be read as an option by a tool it is handed to.
+    if value.startswith("-"):
+        raise ValueError("must not begin with '-'")
+    return value
+
+
+def _absolute(value: str) -> str:
+    if not PurePosixPath(value).is_absolute():
+        raise ValueError("an absolute path is needed, the agent has a working directory of its own")
+    return value
+
+
+Text = Annotated[str, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_without_control_characters)]
+Location = Annotated[Text, AfterValidator(_not_an_option)]
+"""A path or a URL of a git repository."""
+RefName = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=500),
+    AfterValidator(_without_control_characters),
+    AfterValidator(_not_an_option),
+]
+"""A branch, tag or commit, as people write them."""
+AbsolutePath = Annotated[Text, AfterValidator(_absolute)]
+
+
+def validated(model: type[PayloadType], payload: Mapping[str, object]) -> PayloadType:
+    """The payload as `model`. Raises `InvalidInput` naming the first wrong field and its value."""
+    try:
+        return model.model_validate(dict(payload))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = ".".join(str(part) for part in first["loc"]) or "payload"
+        raise InvalidInput(field, _value(first["type"], first["input"]), _reason(first["msg"])) from error
+
+
+def _value(kind: str, value: object) -> object:
+    return "nothing" if kind == "missing" else value
+
+
+def _reason(text: str) -> str:
+    text = text.removeprefix("Value error, ")
+    return "no such field" if text == "Extra inputs are not permitted" else text[:1].lower() + text[1:]

@@ -1,0 +1,182 @@
+"""Runs a child process within limits: of time, of output, of what it may see."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+from diurna_agents.errors import ToolFailed
+
+OUTPUT_BYTES_MAX: Final = 64 * 1024
+_NICENESS: Final = 5
+_STOP_SECONDS: Final = 3.0
+_DRAIN_SECONDS: Final = 1.0
+_CHUNK_BYTES: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a child ended. `exit_code` is negative where a signal ended it."""
+
+    command: tuple[str, ...]
+    exit_code: int
+    output: str
+    output_bytes_cut: int
+    duration_ms: int
+    timed_out: bool
+
+    @property
+    def succeeded(self) -> bool:
+        """It ended by itself, in time, and said that all is well."""
+        return self.exit_code == 0 and not self.timed_out
+
+    def tail(self, characters_max: int = 4_000) -> str:
+        """The end of the output, where tools say what went wrong."""
+        text = self.output.strip()
+        return text if len(text) <= characters_max else "… " + text[-characters_max:]
+
+
+async def run(
+    command: Sequence[str | Path],
+    *,
+    cwd: Path,
+    environment: Mapping[str, str],
+    timeout_seconds: float,
+    output_bytes_max: int = OUTPUT_BYTES_MAX,
+    niceness: int = _NICENESS,
+) -> Finished:
+    """Runs `command` with exactly `environment`; after the time limit its whole group is ended.
+
+    Output and errors come back as one text: its beginning and its end, and how much lies between.
+    Raises `ToolFailed` where the program cannot be started at all.
+    """
+    words = tuple(str(word) for word in command)
+    started = time.monotonic()
+    kept = _Kept(output_bytes_max)
+    process, reader, transport = await _start(words, cwd, environment)
+    drain = asyncio.create_task(_drain(reader, kept))
+    timed_out = False
+    try:
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, process.pid, niceness)
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                exit_code = await process.wait()
+        except TimeoutError:
+            timed_out = True
+            exit_code = await _stop(process)
+        duration_ms = round((time.monotonic() - started) * 1000)
+        # A grandchild may hold the pipe open; what it still has to say is not waited for.
+        await asyncio.wait({drain}, timeout=_DRAIN_SECONDS)
+    finally:
+        _kill_group(process.pid)
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await asyncio.shield(process.wait())
+        drain.cancel()
+        transport.close()
+    return Finished(words, exit_code, kept.text(), kept.bytes_cut, duration_ms, timed_out)
+
+
+async def _start(
+    words: tuple[str, ...], cwd: Path, environment: Mapping[str, str]
+) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.ReadTransport]:
+    # A pipe of our own: waiting for the process must not wait for those who inherited its output.
+    read_end, write_end = os.pipe()
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words,
+            cwd=cwd,
+            env=dict(environment),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=write_end,
+            stderr=write_end,
+            start_new_session=True,
+        )
+    except OSError as error:
+        os.close(read_end)
+        raise ToolFailed(words[0], f"it cannot be started: {error.strerror or error}") from error
+    except BaseException:
+        os.close(read_end)
+        raise
+    finally:
+        os.close(write_end)
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", buffering=0)
+    )
+    return process, reader, transport
+
+
+async def _drain(reader: asyncio.StreamReader, kept: _Kept) -> None:
+    while chunk := await reader.read(_CHUNK_BYTES):
+        kept.add(chunk)
+
+
+async def _stop(process: asyncio.subprocess.Process) -> int:
+    """Ends the process and all it started: asks first, insists after a moment."""
+    family = await asyncio.to_thread(_descendants, process.pid)
+    _signal_group(process.pid, signal.SIGTERM)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_STOP_SECONDS):
+            await process.wait()
+    _kill_group(process.pid)
+    for member in family:
+        # Those who left the group by starting a session of their own.
+        with contextlib.suppress(psutil.Error):
+            member.kill()
+    return await process.wait()
+
+
+def _descendants(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.Error:
+        return []
+
+
+def _signal_group(pid: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _kill_group(pid: int) -> None:
+    _signal_group(pid, signal.SIGKILL)
+
+
+class _Kept:
+    """The beginning and the end of a stream of bytes, bounded."""
+
+    def __init__(self, bytes_max: int) -> None:
+        self._head_max = bytes_max // 4
+        self._tail_max = bytes_max - self._head_max
+        self._head = bytearray()
+        self._tail = bytearray()
+        self.bytes_cut = 0
+
+    def add(self, chunk: bytes) -> None:
+        room = self._head_max - len(self._head)
+        if room > 0:
+            self._head += chunk[:room]
+            chunk = chunk[room:]
+        self._tail += chunk
+        excess = len(self._tail) - self._tail_max
+        if excess > 0:
+            del self._tail[:excess]
+            self.bytes_cut += excess
+
+    def text(self) -> str:
+        head = self._head.decode("utf-8", "replace")
+        tail = self._tail.decode("utf-8", "replace")
+        middle = f"\n[… {self.bytes_cut} bytes cut …]\n" if self.bytes_cut else ""
+        return head + middle + tail

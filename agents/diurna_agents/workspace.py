@@ -1,0 +1,72 @@
+"""Where a handler works: fresh directories below one root, removed after use."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+Report = Callable[[str, dict[str, object]], Awaitable[None]]
+"""Tells how far a handler is: the name of the step, and what there is to say of it."""
+
+
+class Workspace:
+    """Gives fresh directories below `root` and takes them away again.
+
+    `environment` is the environment of the process, handed in by whoever may read it;
+    children see only the part of it that `child_environment` lets through.
+    """
+
+    def __init__(self, root: Path, *, environment: Mapping[str, str]) -> None:
+        self.root = root.absolute()
+        self.environment = dict(environment)
+
+    @property
+    def clones(self) -> Path:
+        """Where clones of URLs are kept from one call to the next."""
+        return self.root / "clones"
+
+    @asynccontextmanager
+    async def fresh(self, purpose: str) -> AsyncGenerator[Path]:
+        """A new empty directory of this call alone, gone when the block ends."""
+        directory = await asyncio.to_thread(self._make, purpose)
+        try:
+            yield directory
+        finally:
+            # Shielded, so that a cancelled handler does not leave its directories behind.
+            await asyncio.shield(asyncio.to_thread(remove_tree, directory))
+
+    def _make(self, purpose: str) -> Path:
+        parent = self.root / "work"
+        parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=parent))
+
+
+async def report_nothing(step: str, details: dict[str, object]) -> None:
+    """The report of a caller who does not want to hear."""
+
+
+def remove_tree(directory: Path) -> None:
+    """Removes `directory` whatever the modes foreign code left in it; what is gone already is fine."""
+
+    def unlock_and_retry(function: Callable[[str], object], path: str, _: object) -> None:
+        try:
+            parent = Path(path).parent
+            parent.chmod(parent.stat().st_mode | stat.S_IRWXU)
+            if not Path(path).is_symlink():
+                Path(path).chmod(stat.S_IRWXU)
+            function(path) if function in (os.unlink, os.rmdir) else shutil.rmtree(path, ignore_errors=True)
+        except OSError:
+            return
+
+    if directory.is_symlink():
+        directory.unlink()
+        return
+    shutil.rmtree(directory, onerror=unlock_and_retry)
+    if directory.exists():
+        shutil.rmtree(directory, ignore_errors=True)
