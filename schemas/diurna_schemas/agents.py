@@ -8,7 +8,7 @@ from pydantic import Field
 
 from diurna_schemas import topics
 from diurna_schemas.ids import Id, Name
-from diurna_schemas.message import TIMEOUT_MS_MAX, Command, Event, JsonText, Milliseconds, Offset, Part, Text
+from diurna_schemas.message import TIMEOUT_MS_MAX, Command, Event, JsonText, Milliseconds, Offset, Part, SmallJson, Text
 
 AgentStatus = Literal["active", "busy", "idle", "offline", "stale"]
 SettableStatus = Literal["active", "busy", "idle", "offline"]
@@ -26,7 +26,7 @@ class Capability(Part):
 
     name: Name
     description: Text = ""
-    parameters: JsonText = "{}"
+    parameters: SmallJson = "{}"
     cost_estimate: float | None = None
     tags: list[Text] = []
 
@@ -44,7 +44,7 @@ class AgentRequest(Part):
     attempt_timeout_ms: TimeoutMs | None = None
     attempts_max: Annotated[int, Field(ge=1, le=20)] = 3
     correlation_id: Id
-    metadata: JsonText = "{}"
+    metadata: SmallJson = "{}"
     created_at_ms: Milliseconds
 
 
@@ -67,7 +67,7 @@ class RegisterAgent(_AgentsCommand):
     capabilities: list[Capability] = []
     concurrency: Concurrency = 0
     status: SettableStatus = "active"
-    metadata: JsonText = "{}"
+    metadata: SmallJson = "{}"
 
 
 class DeregisterAgent(_AgentsCommand):
@@ -121,7 +121,7 @@ class CompleteRequest(_AgentsCommand):
     status: ResponseStatus
     result: JsonText | None = None
     error: Text | None = None
-    metadata: JsonText = "{}"
+    metadata: SmallJson = "{}"
     processing_time_ms: Milliseconds = 0
 
     @property
@@ -177,7 +177,7 @@ class AgentRegistered(_AgentsEvent):
     capabilities: list[Capability]
     concurrency: Concurrency
     status: SettableStatus
-    metadata: JsonText
+    metadata: SmallJson
     epoch: Offset
 
 
@@ -273,7 +273,7 @@ class RequestCompleted(_RequestEvent):
     status: ResponseStatus
     result: JsonText | None
     error: Text | None
-    metadata: JsonText
+    metadata: SmallJson
     processing_time_ms: Milliseconds
 
 

@@ -10,18 +10,27 @@ from diurna_schemas.ids import Id
 
 PAYLOAD_BYTES_MAX: Final = 256 * 1024
 """The largest JSON document a message may carry."""
+METADATA_BYTES_MAX: Final = 16 * 1024
+"""The largest JSON document that travels beside the payload."""
+COMMAND_BYTES_MAX: Final = 300 * 1024
+"""The largest command: its events, payloads included, must fit into one batch."""
 TEXT_CHARACTERS_MAX: Final = 8_000
 TIMEOUT_MS_MAX: Final = 7 * 86_400_000
 
 
-def _bounded(text: str) -> str:
-    if len(text) * 4 > PAYLOAD_BYTES_MAX and (size := len(text.encode())) > PAYLOAD_BYTES_MAX:
-        raise ValueError(f"{size} bytes, at most {PAYLOAD_BYTES_MAX} are allowed")
-    return text
+def _at_most(bytes_max: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if len(text) * 4 > bytes_max and (size := len(text.encode())) > bytes_max:
+            raise ValueError(f"{size} bytes, at most {bytes_max} are allowed")
+        return text
+
+    return AfterValidator(check)
 
 
-JsonText = Annotated[str, AfterValidator(_bounded)]
+JsonText = Annotated[str, _at_most(PAYLOAD_BYTES_MAX)]
 """A JSON document as text, at most 256 KiB: deciders carry it, they never look inside."""
+SmallJson = Annotated[str, _at_most(METADATA_BYTES_MAX)]
+"""A JSON document as text, at most 16 KiB."""
 Text = Annotated[str, StringConstraints(max_length=TEXT_CHARACTERS_MAX)]
 """Words for people: names, reasons, errors."""
 Milliseconds = Annotated[int, Field(ge=0, le=2**53)]

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from diurna_schemas.agents import Priority
 from diurna_schemas.ids import Id, Name
-from diurna_schemas.message import JsonText, Milliseconds, Offset, Part, Text
+from diurna_schemas.message import JsonText, Milliseconds, Offset, Part, SmallJson, Text
 
 
 class Broadcast(Part):
@@ -20,7 +20,7 @@ class Broadcast(Part):
     target_agents: list[Name] = ["all"]
     data: JsonText = "{}"
     priority: Priority = "normal"
-    metadata: JsonText = "{}"
+    metadata: SmallJson = "{}"
     correlation_id: Id | None = None
     created_at_ms: Milliseconds
 

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from diurna_schemas import topics
 from diurna_schemas.ids import Id, Name
-from diurna_schemas.message import Command, Event, JsonText, Milliseconds, Offset, Text
+from diurna_schemas.message import Command, Event, JsonText, Milliseconds, Offset, SmallJson, Text
 
 WorkflowStatus = Literal["running", "paused", "completed", "failed", "cancelled"]
 Version = Annotated[int, Field(ge=1)]
@@ -34,7 +34,7 @@ class CreateWorkflow(_WorkflowsCommand):
     workflow_type: Name
     state: JsonText = "{}"
     participating_agents: list[Name] = []
-    metadata: JsonText = "{}"
+    metadata: SmallJson = "{}"
 
 
 class UpdateWorkflowState(_WorkflowsCommand):
@@ -134,7 +134,7 @@ class WorkflowCreated(_WorkflowsEvent):
     workflow_type: Name
     state: JsonText
     participating_agents: list[Name]
-    metadata: JsonText
+    metadata: SmallJson
     version: Version
 
 

@@ -41,6 +41,10 @@ from diurna_streams.deciders.rules import Decision
 QUEUE_DEPTH_MAX: Final = 10_000
 """Requests an agent may have waiting; one more is rejected."""
 INSTANCES_MAX: Final = 1_000
+DUE_MAX: Final = 500
+"""Deadlines one command settles; the rest is settled by the tick that follows at once."""
+DISPATCH_BYTES_MAX: Final = 300_000
+"""Payloads one command dispatches, so that its events fit into one batch; the rest follows with the next tick."""
 
 
 def decide(state: AgentsState, command: AgentsCommand, heading: Heading) -> Decision[AgentsState, AgentsEvent]:
@@ -48,7 +52,7 @@ def decide(state: AgentsState, command: AgentsCommand, heading: Heading) -> Deci
     draft = _Draft(state, command.command_id, max(state.now_ms, heading.now_ms), heading.offset)
     draft.let_time_pass()
     first_offset = state.seen.get(command.command_id)
-    if first_offset is not None:
+    if first_offset is not None and command.is_answer_awaited:
         draft.emit(
             AgentCommandRepeated(
                 command_id=command.command_id,
@@ -91,6 +95,8 @@ class _Draft:
         self._command_id = command_id
         self._offset = offset
         self._events: list[AgentsEvent] = []
+        self._dispatched_bytes = 0
+        self._has_dispatched = False
 
     def decision(self) -> Decision[AgentsState, AgentsEvent]:
         return Decision(self.state, tuple(self._events))
@@ -101,13 +107,17 @@ class _Draft:
 
     def let_time_pass(self) -> None:
         """Everything that is due, in order of its time."""
-        while (due := self.state.due.first) is not None and due.at_ms <= self.now_ms:
+        for _ in range(DUE_MAX):
+            due = self.state.due.first
+            if due is None or due.at_ms > self.now_ms:
+                break
             pending = self.state.requests[due.request_id]  # the heap is pruned: its first item is live
             if due.attempt == 0:
                 self._time_out(pending)
             else:
                 self._time_out_attempt(pending)
-            self._dispatch(pending.request.target_agent)
+        for agent_id in sorted(self.state.ready):
+            self._dispatch(agent_id)
 
     def submit(self, command: SubmitRequest) -> None:
         request = command.request
@@ -247,6 +257,10 @@ class _Draft:
             if instance_id is None:
                 return
             pending = self.state.requests[first.request_id]  # the queue is pruned: its first item is live
+            self._dispatched_bytes += len(pending.request.payload.encode())
+            if self._dispatched_bytes > DISPATCH_BYTES_MAX and self._has_dispatched:
+                return
+            self._has_dispatched = True
             limit_ms = pending.request.attempt_timeout_ms
             attempt_deadline_ms = pending.deadline_ms if limit_ms is None else self.now_ms + limit_ms
             self.emit(

@@ -64,7 +64,10 @@ def evolve(state: AgentsState, event: AgentsEvent, command_offset: int) -> Agent
 
 
 def _with_agent(state: AgentsState, agent_id: str, agent: Agent) -> AgentsState:
-    return replace(state, agents=state.agents.set(agent_id, agent))
+    ready = state.ready
+    if agent.has_work != (agent_id in ready):
+        ready = ready ^ {agent_id}
+    return replace(state, agents=state.agents.set(agent_id, agent), ready=ready)
 
 
 def _with_instance(agent: Agent, instance_id: str, instance: Instance) -> Agent:
@@ -89,14 +92,13 @@ def _queued(state: AgentsState, pending: Pending) -> AgentsState:
     """With a request that is new."""
     request_id, agent_id = pending.request.request_id, pending.request.target_agent
     agent = state.agents[agent_id]
-    return replace(
+    state = replace(
         state,
         requests=state.requests.set(request_id, pending),
         due=state.due.push(Due(pending.deadline_ms, request_id, 0)),
-        agents=state.agents.set(
-            agent_id, replace(agent, queue=agent.queue.push(pending.place), queue_depth=agent.queue_depth + 1)
-        ),
     )
+    agent = replace(agent, queue=agent.queue.push(pending.place), queue_depth=agent.queue_depth + 1)
+    return _with_agent(state, agent_id, agent)
 
 
 def _dispatched(state: AgentsState, event: RequestDispatched) -> AgentsState:

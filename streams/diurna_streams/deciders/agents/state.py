@@ -95,18 +95,27 @@ class Agent:
         return min(free)[1] if free else None
 
     @property
+    def has_work(self) -> bool:
+        """Whether a request waits although an instance would take it."""
+        return self.queue_depth > 0 and self.freest() is not None
+
+    @property
     def takes_requests(self) -> bool:
         return any(instance.is_live and instance.concurrency > 0 for instance in self.instances.values())
 
 
 @dataclass(frozen=True, slots=True)
 class AgentsState:
-    """One partition's agents and live requests. Every name is a key, so a change shares nearly everything."""
+    """One partition's agents and live requests. Every name is a key, so a change shares nearly everything.
+
+    `ready` names the agents that have work: none, once a decision has dispatched all it may.
+    """
 
     now_ms: int = 0
     agents: Map[str, Agent] = field(default_factory=lambda: cast("Map[str, Agent]", Map()))
     requests: Map[str, Pending] = field(default_factory=lambda: cast("Map[str, Pending]", Map()))
     due: Heap[Due] = Heap()  # noqa: RUF009 - frozen
+    ready: frozenset[str] = frozenset()
     over: Window[Over] = field(default_factory=lambda: cast("Window[Over]", Window()))
     seen: Window[int] = field(default_factory=lambda: cast("Window[int]", Window()))
 
@@ -184,6 +193,7 @@ def load(dumped: dict[str, Any]) -> AgentsState:
         now_ms=dumped["now_ms"],
         agents=Map(agents),
         requests=requests,
+        ready=frozenset(agent_id for agent_id, agent in agents.items() if agent.has_work),
         due=Heap[Due].of(due for pending in requests.values() for due in pending.dues),
         over=Window(over.began_ms, _as_over(over.young), _as_over(over.old)),
         seen=Window[int].load(dumped["seen"]),
@@ -195,6 +205,8 @@ def _as_over(values: Map[str, list[str]]) -> Map[str, Over]:
 
 
 def next_due_ms(state: AgentsState) -> int | None:
-    """When the next deadline is."""
+    """When the next deadline is; at once where work was left over for the next command."""
+    if state.ready:
+        return state.now_ms
     due = state.due.first
     return None if due is None else due.at_ms
