@@ -1,1 +1,27 @@
 """Graphs of agents at work, on LangGraph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from diurna_workflows.manager import WorkflowManager
+    from diurna_workflows.pr_deployment import build_pr_deployment
+    from diurna_workflows.state import MultiAgentState
+
+__all__ = ["MultiAgentState", "WorkflowManager", "build_pr_deployment"]
+
+_HOMES = {
+    "MultiAgentState": "diurna_workflows.state",
+    "WorkflowManager": "diurna_workflows.manager",
+    "build_pr_deployment": "diurna_workflows.pr_deployment",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Loads LangGraph when a graph is wanted, not when the package is named."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,100 @@
+"""Waits until somebody has decided an approval, or nobody did in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final, Protocol
+
+from diurna_schemas.workflows import ApprovalDecided, ApprovalExpired
+from diurna_workflows.policy import Decision
+from diurna_workflows.ports import Heard, Hears
+
+ReadDecision = Callable[[str], Awaitable[Decision | None]]
+"""Looks up a decision that fell before anybody listened: after a crash of the one who waited."""
+_LOOK_SECONDS: Final = 5.0
+EXPIRED: Final = "expired"
+
+
+class Desk(Protocol):
+    """Where decisions of people come in."""
+
+    def open(self, approval_id: str) -> Case:
+        """Begins to listen, before the question is asked, so that no answer is missed."""
+        ...
+
+
+class Case(Protocol):
+    """One question at the desk."""
+
+    async def decision(self) -> Decision:
+        """What was decided; rejected by `expired` where nobody did in time."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class BusDesk:
+    """Hears decisions on the bus. `read` finds those that fell while nobody listened."""
+
+    def __init__(self, bus: Hears, *, read: ReadDecision | None = None) -> None:
+        self._bus = bus
+        self._read = read
+
+    def open(self, approval_id: str) -> BusCase:
+        return BusCase(self._bus, approval_id, self._read)
+
+
+class BusCase:
+    """Listens for one approval from the moment it is made."""
+
+    def __init__(self, bus: Hears, approval_id: str, read: ReadDecision | None) -> None:
+        self._bus = bus
+        self._approval_id = approval_id
+        self._read = read
+        self._decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        bus.subscribe(ApprovalDecided.type_name, self._hear)
+        bus.subscribe(ApprovalExpired.type_name, self._hear)
+
+    async def decision(self) -> Decision:
+        while not self._decided.done():
+            found = None if self._read is None else await self._read(self._approval_id)
+            if found is not None:
+                return found
+            await asyncio.wait({self._decided}, timeout=None if self._read is None else _LOOK_SECONDS)
+        return self._decided.result()
+
+    def close(self) -> None:
+        self._bus.unsubscribe(ApprovalDecided.type_name, self._hear)
+        self._bus.unsubscribe(ApprovalExpired.type_name, self._hear)
+        self._decided.cancel()
+
+    def _hear(self, event: Heard) -> None:
+        if event.data.get("approval_id") != self._approval_id or self._decided.done():
+            return
+        if event.type == ApprovalExpired.type_name:
+            self._decided.set_result(expired())
+        else:
+            self._decided.set_result(
+                Decision(
+                    event.data.get("is_approved") is True,
+                    str(event.data.get("decided_by", "unknown")),
+                    str(event.data.get("reason", "")),
+                )
+            )
+
+
+def expired() -> Decision:
+    """What stands where nobody decided in time."""
+    return Decision(False, EXPIRED, "nobody decided in time")
+
+
+@asynccontextmanager
+async def opened(desk: Desk, approval_id: str) -> AsyncGenerator[Case]:
+    """A case that is closed again."""
+    case = desk.open(approval_id)
+    try:
+        yield case
+    finally:
+        case.close()

@@ -1,0 +1,93 @@
+"""Asks an agent on behalf of a workflow, so that asking again after a crash finds the first answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+from tenacity import AsyncRetrying, retry_if_result, stop_after_attempt, wait_exponential
+
+from diurna_schemas.shapes import AgentRequestEvent, AgentResponseEvent, AgentResponseStatus
+from diurna_workflows.journal import named_id
+from diurna_workflows.ports import AsksAgents
+
+ATTEMPTS_MAX: Final = 4
+_PATIENCE_SECONDS: Final = 15.0
+"""How much longer than the agent the bus may take, so that the agent's own word on its timeout arrives."""
+_SOURCE: Final = "orchestrator"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What to ask of whom. `timeout_seconds` bounds the whole."""
+
+    node: str
+    agent_id: str
+    request_type: str
+    payload: Mapping[str, Any]
+    timeout_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back. `error` is none exactly when `result` can be relied on."""
+
+    status: str
+    result: dict[str, Any] = field(default_factory=dict[str, Any])
+    error: str | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it is known what the agent did: a timeout is no failure, it is unknown."""
+        return self.status != AgentResponseStatus.TIMEOUT
+
+
+async def asked(bus: AsksAgents, workflow_id: str, question: Question) -> Answer:
+    """The agent's answer. An agent that is not there is asked again a few times: it may be restarting.
+
+    The request's id is made from workflow, node and attempt: the same question after a crash is the same request, and
+    its answer is the one that was given first.
+    """
+    retrying = AsyncRetrying(
+        retry=retry_if_result(_is_nobody_there),
+        stop=stop_after_attempt(ATTEMPTS_MAX),
+        wait=wait_exponential(multiplier=0.5, max=5),
+        retry_error_callback=lambda state: None if state.outcome is None else state.outcome.result(),
+    )
+    attempt = 0
+
+    async def once() -> AgentResponseEvent:
+        nonlocal attempt
+        attempt += 1
+        return await bus.request_agent(
+            AgentRequestEvent(
+                request_id=named_id(workflow_id, question.node, str(attempt)),
+                source_agent=_SOURCE,
+                target_agent=question.agent_id,
+                request_type=question.request_type,
+                payload=dict(question.payload),
+                timeout_seconds=question.timeout_seconds,
+                correlation_id=workflow_id,
+                metadata={"node": question.node, "workflow_id": workflow_id},
+            ),
+            timeout=question.timeout_seconds + _PATIENCE_SECONDS,
+        )
+
+    return _understood(question, await retrying(once))
+
+
+def _is_nobody_there(response: AgentResponseEvent) -> bool:
+    return response.status is AgentResponseStatus.REJECTED and (response.error or "").startswith("agent offline")
+
+
+def _understood(question: Question, response: AgentResponseEvent) -> Answer:
+    status = response.status.value
+    if response.status is not AgentResponseStatus.SUCCESS:
+        words = response.error or "no reason was given"
+        return Answer(status, error=f"{question.agent_id} answered {question.request_type} with {status}: {words}")
+    result = cast("object", response.result)
+    if not isinstance(result, dict):
+        kind = type(result).__name__
+        return Answer("error", error=f"{question.agent_id} answered {question.request_type} with a {kind}, no object")
+    return Answer(status, cast("dict[str, Any]", result))

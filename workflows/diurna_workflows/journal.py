@@ -1,0 +1,186 @@
+"""Writes down what a workflow does, as commands to the log that become facts.
+
+A command's id is made from the workflow and the thing it says, so a workflow that is run again after a crash says
+nothing twice.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, Protocol
+
+from diurna_schemas.message import TEXT_CHARACTERS_MAX
+from diurna_schemas.workflows import (
+    CompleteWorkflow,
+    CreateWorkflow,
+    DecideApproval,
+    FailWorkflow,
+    RequestApproval,
+    UpdateWorkflowState,
+    UpdateWorkflowStep,
+)
+from diurna_workflows.policy import Decision
+from diurna_workflows.ports import WritesCommands
+
+_NAMESPACE: Final = uuid.UUID("0f0c2d2e-8f43-5a5e-9a3c-6a1f7c0de5b2")
+SUMMARY_BYTES_MAX: Final = 32 * 1024
+"""What a fact repeats of an agent's answer; the whole stands in `request.completed`."""
+
+
+def named_id(*parts: str) -> str:
+    """The same id for the same parts, for ever."""
+    return str(uuid.uuid5(_NAMESPACE, "/".join(parts)))
+
+
+def summary(result: Mapping[str, Any], *, bytes_max: int = SUMMARY_BYTES_MAX) -> dict[str, Any]:
+    """The result, without its largest parts where it is too large to be repeated; those are named in `left_out`."""
+    kept = dict(result)
+    left_out: list[str] = []
+    sizes = {key: len(json.dumps(value, default=str)) for key, value in kept.items()}
+    for key in sorted(sizes, key=lambda name: sizes[name], reverse=True):
+        if sum(sizes[name] for name in kept) <= bytes_max:
+            break
+        del kept[key]
+        left_out.append(key)
+    return {**kept, "left_out": left_out} if left_out else kept
+
+
+class Journal(Protocol):
+    """What a graph tells while it runs."""
+
+    @property
+    def approval_id(self) -> str:
+        """The one approval a workflow asks for."""
+        ...
+
+    async def step(self, step: str, agent_id: str) -> None:
+        """The workflow is at another step now."""
+        ...
+
+    async def state(self, label: str, updates: Mapping[str, Any], agent_id: str | None = None) -> None:
+        """Something is known now. `label` names the fact within the workflow."""
+        ...
+
+    async def ask_approval(self, question: str, details: Mapping[str, Any], *, expires_after_ms: int | None) -> str:
+        """A person, or a policy, is to decide; returns the approval's id."""
+        ...
+
+    async def decide(self, approval_id: str, decision: Decision) -> None:
+        """A policy has decided."""
+        ...
+
+    async def complete(self, result: Mapping[str, Any]) -> None:
+        """The workflow came to its end."""
+        ...
+
+    async def fail(self, error: str, result: Mapping[str, Any] | None) -> None:
+        """The workflow could not go on."""
+        ...
+
+
+class LogJournal:
+    """The journal that is kept on the log, through the decider of workflows."""
+
+    def __init__(self, connection: WritesCommands, workflow_id: str) -> None:
+        self._connection = connection
+        self._workflow_id = workflow_id
+
+    @property
+    def approval_id(self) -> str:
+        """The one approval a workflow asks for."""
+        return named_id(self._workflow_id, "approval")
+
+    async def create(self, workflow_type: str, given: Mapping[str, Any], agents: Iterable[str]) -> None:
+        """The workflow begins."""
+        await self._connection.ask(
+            CreateWorkflow(
+                command_id=self._id("create"),
+                workflow_id=self._workflow_id,
+                workflow_type=workflow_type,
+                state=json.dumps({"input": dict(given)}),
+                participating_agents=list(agents),
+            )
+        )
+
+    async def step(self, step: str, agent_id: str) -> None:
+        await self._connection.ask(
+            UpdateWorkflowStep(
+                command_id=self._id("step", step), workflow_id=self._workflow_id, step=step, agent_id=agent_id
+            )
+        )
+
+    async def state(self, label: str, updates: Mapping[str, Any], agent_id: str | None = None) -> None:
+        await self._connection.ask(
+            UpdateWorkflowState(
+                command_id=self._id("state", label),
+                workflow_id=self._workflow_id,
+                updates=json.dumps(dict(updates), default=str),
+                agent_id=agent_id,
+            )
+        )
+
+    async def ask_approval(self, question: str, details: Mapping[str, Any], *, expires_after_ms: int | None) -> str:
+        await self._connection.ask(
+            RequestApproval(
+                command_id=self._id("ask-approval"),
+                workflow_id=self._workflow_id,
+                approval_id=self.approval_id,
+                question=question,
+                details=json.dumps(dict(details), default=str),
+                expires_after_ms=expires_after_ms,
+            )
+        )
+        return self.approval_id
+
+    async def decide(self, approval_id: str, decision: Decision) -> None:
+        await self._connection.ask(
+            DecideApproval(
+                command_id=self._id("decide", approval_id),
+                workflow_id=self._workflow_id,
+                approval_id=approval_id,
+                is_approved=decision.is_approved,
+                decided_by=decision.decided_by,
+                reason=decision.reason,
+            )
+        )
+
+    async def complete(self, result: Mapping[str, Any]) -> None:
+        await self._connection.ask(
+            CompleteWorkflow(
+                command_id=self._id("end"), workflow_id=self._workflow_id, result=json.dumps(dict(result), default=str)
+            )
+        )
+
+    async def fail(self, error: str, result: Mapping[str, Any] | None) -> None:
+        await self._connection.ask(
+            FailWorkflow(
+                command_id=self._id("end"),
+                workflow_id=self._workflow_id,
+                error=error[:TEXT_CHARACTERS_MAX],
+                result=None if result is None else json.dumps(dict(result), default=str),
+            )
+        )
+
+    def _id(self, *what: str) -> str:
+        return named_id(self._workflow_id, *what)
+
+
+class NoJournal:
+    """The journal of a graph that is run by itself: nothing is written down."""
+
+    approval_id = "approval"
+
+    async def step(self, step: str, agent_id: str) -> None: ...
+
+    async def state(self, label: str, updates: Mapping[str, Any], agent_id: str | None = None) -> None: ...
+
+    async def ask_approval(self, question: str, details: Mapping[str, Any], *, expires_after_ms: int | None) -> str:
+        return self.approval_id
+
+    async def decide(self, approval_id: str, decision: Decision) -> None: ...
+
+    async def complete(self, result: Mapping[str, Any]) -> None: ...
+
+    async def fail(self, error: str, result: Mapping[str, Any] | None) -> None: ...

@@ -1,0 +1,37 @@
+"""What a PR deployment is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Self, cast
+
+from pydantic import Field
+
+from diurna_agents.payload import AbsolutePath, Location, Payload, RefName, Text, validated
+from diurna_schemas.errors import InvalidInput
+from diurna_workflows.policy import AUTO_LINES_MAX, ApprovalPolicy
+
+
+class PrDeploymentInput(Payload):
+    """The repository, the two ends of the change, where to deploy it, and who approves."""
+
+    repo: Location
+    base: RefName
+    head: RefName
+    deploy_to: AbsolutePath
+    policy: ApprovalPolicy = "auto"
+    auto_lines_max: Annotated[int, Field(ge=0, le=1_000_000)] = AUTO_LINES_MAX
+    approval_timeout_seconds: Annotated[float, Field(gt=0, le=7 * 86_400)] | None = None
+    service: Text | None = None
+    health: dict[str, Any] | None = None
+    keep: Annotated[int, Field(ge=1, le=100)] | None = None
+    review: dict[str, Any] | None = None
+    test_command: list[Text] | None = None
+    test_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1_800
+
+    @classmethod
+    def read(cls, given: object) -> Self:
+        """The input of a workflow. Raises `InvalidInput` naming the first wrong field and its value."""
+        if not isinstance(given, Mapping):
+            raise InvalidInput("input", given, "a JSON object with repo, base, head and deploy_to is needed")
+        return validated(cls, cast("Mapping[str, object]", given))
