@@ -1,0 +1,120 @@
+"""Which event answers which command, and what a refusal means to the one who asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from diurna_schemas import agents, workflows
+from diurna_schemas.errors import AgentOffline, Conflict, NotFound, Refused, VersionConflict
+from diurna_schemas.ids import Position
+from diurna_schemas.message import Command, Event
+from diurna_schemas.topics import FAMILIES, Family, partition_of
+from diurna_streams.log import TopicPartition
+
+REFUSED: Final = frozenset({agents.AgentCommandRefused.type_name, workflows.WorkflowCommandRefused.type_name})
+REPEATED: Final = frozenset({agents.AgentCommandRepeated.type_name, workflows.WorkflowCommandRepeated.type_name})
+
+_FACTS: Final[dict[type[Command], tuple[type[Event], ...]]] = {
+    agents.RegisterAgent: (agents.AgentRegistered,),
+    agents.DeregisterAgent: (agents.AgentDeregistered,),
+    agents.ChangeStatus: (agents.AgentStatusChanged,),
+    agents.MarkStale: (agents.AgentWentStale,),
+    agents.SubmitRequest: (agents.RequestSubmitted, agents.RequestRejected),
+    agents.CompleteRequest: (agents.RequestCompleted, agents.ResponseLate),
+    agents.CancelRequest: (agents.RequestCancelled,),
+    workflows.CreateWorkflow: (workflows.WorkflowCreated,),
+    workflows.UpdateWorkflowState: (workflows.WorkflowStateUpdated,),
+    workflows.UpdateWorkflowStep: (workflows.WorkflowStepChanged,),
+    workflows.CompleteWorkflow: (workflows.WorkflowCompleted,),
+    workflows.FailWorkflow: (workflows.WorkflowFailed,),
+    workflows.CancelWorkflow: (workflows.WorkflowCancelled,),
+    workflows.RequestApproval: (workflows.ApprovalRequested,),
+    workflows.DecideApproval: (workflows.ApprovalDecided,),
+}
+
+TERMINAL: Final = frozenset(
+    event.type_name
+    for event in (
+        agents.RequestCompleted,
+        agents.RequestRejected,
+        agents.RequestTimedOut,
+        agents.RequestCancelled,
+        agents.RequestDeadLettered,
+    )
+)
+"""The types of the one event that ends a request."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The event that answers a command, where it stands, and whether the command had been decided before."""
+
+    event: Event
+    position: Position
+    id: str = ""
+    is_repeated: bool = False
+
+
+def answers_of(command: type[Command]) -> frozenset[str]:
+    """The types of the facts a command may become. Time passes with every command, so other facts may come with it."""
+    return frozenset(fact.type_name for fact in _FACTS.get(command, ()))
+
+
+def family_of(topic: str) -> Family:
+    """The family whose commands stand on this topic."""
+    return next(family for family in FAMILIES if family.commands == topic)
+
+
+def events_of(command: Command) -> TopicPartition:
+    """The partition in which a command is answered."""
+    return TopicPartition(family_of(command.topic).events, partition_of(command.key))
+
+
+def raise_refusal(command: Command, event: Event) -> None:
+    """Raises what a refusal says: `NotFound`, `VersionConflict`, `Conflict`, `AgentOffline` or `Refused`."""
+    match event:
+        case agents.AgentCommandRefused():
+            raise _refusal(command, event.code, event.reason, event.about, 0)
+        case workflows.WorkflowCommandRefused():
+            raise _refusal(command, event.code, event.reason, event.workflow_id, event.version)
+        case _:
+            return
+
+
+_CONFLICTS: Final = frozenset(
+    {"request_over", "request_exists", "workflow_exists", "already_exists", "workflow_over", "not_running",
+     "approval_over", "approval_exists", "already_decided", "not_dispatched", "conflict"}
+)  # fmt: skip
+
+
+def _refusal(command: Command, code: str, reason: str, about: str, version: int) -> Refused:
+    error: Refused
+    if code.endswith("not_found") or code.startswith("no_such"):
+        error = NotFound(_KINDS.get(type(command), "agent"), about)
+    elif code == "version_conflict":
+        expected = getattr(command, "expected_version", None) or 0
+        error = VersionConflict(about, expected=expected, current=version)
+    elif code == "agent_offline":
+        error = AgentOffline(command.key, reason)
+    elif code in _CONFLICTS or code.endswith(("_exists", "_over", "_expired", "_decided")):
+        error = Conflict(reason)
+    else:
+        error = Refused(reason)
+    error.code = code
+    error.reason = reason
+    return error
+
+
+_KINDS: Final[dict[type[Command], str]] = {
+    agents.CancelRequest: "request",
+    agents.CompleteRequest: "request",
+    agents.DeregisterAgent: "agent",
+    agents.ChangeStatus: "agent",
+    workflows.DecideApproval: "approval",
+    **{
+        command: "workflow"
+        for command in _FACTS
+        if command.__module__ == workflows.__name__ and command is not workflows.DecideApproval
+    },
+}
