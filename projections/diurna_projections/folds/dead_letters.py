@@ -1,0 +1,49 @@
+"""Dead letters to rows: those that were written down, and the records a projection itself cannot read."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from diurna_projections.folds.text import json_of, plain
+from diurna_projections.records import LogRecord
+from diurna_projections.rows import DeadLetter
+from diurna_schemas.errors import DiurnaError
+from diurna_schemas.records import DeadLetter as DeadLetterRecord
+
+STAGE: Final = "project"
+_ERROR_CHARACTERS_MAX: Final = 2_000
+
+
+def row_of(letter: DeadLetterRecord) -> DeadLetter:
+    """The row of a dead letter. Headers are JSON; what is no UTF-8 in them is shown as replacement characters."""
+    headers = {name: plain(value.decode("utf-8", "replace")) for name, value in letter.record_headers.items()}
+    return DeadLetter(
+        id=plain(letter.source),
+        stage=letter.stage,
+        topic=plain(letter.topic),
+        source_partition=letter.partition,
+        source_offset=letter.offset,
+        record_key=letter.record_key,
+        record_value=letter.record_value,
+        record_headers=json_of(headers),
+        error_type=letter.error_type,
+        error=plain(letter.error),
+        timestamp_ms=letter.timestamp_ms,
+    )
+
+
+def letter_of(record: LogRecord, error: DiurnaError) -> DeadLetterRecord:
+    """The dead letter of a record that cannot be projected: the same for the same record, whoever writes it."""
+    return DeadLetterRecord(
+        stage=STAGE,
+        topic=record.topic,
+        partition=record.partition,
+        offset=record.offset,
+        timestamp_ms=max(record.timestamp_ms, 0),
+        record_key=record.key,
+        record_value=record.value,
+        record_headers=dict(record.headers),
+        error_type=type(error).__name__,
+        error=str(error)[:_ERROR_CHARACTERS_MAX],
+        at_ms=max(record.timestamp_ms, 0),
+    )
