@@ -33,7 +33,7 @@ class Workspace:
 
     @asynccontextmanager
     async def fresh(self, purpose: str) -> AsyncGenerator[Path]:
-        """A new empty directory of this call alone, gone when the block ends."""
+        """A new directory of this call alone, gone when the block ends."""
         directory = await asyncio.to_thread(self._make, purpose)
         try:
             yield directory
@@ -44,7 +44,11 @@ class Workspace:
     def _make(self, purpose: str) -> Path:
         parent = self.root / "work"
         parent.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=parent))
+        directory = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=parent))
+        # uv takes its settings from the nearest directory above that has some. With this one, a foreign
+        # tree is judged by its own settings and the user's, not by those of whoever's tree we lie in.
+        (directory / "uv.toml").touch()
+        return directory
 
 
 async def report_nothing(step: str, details: dict[str, object]) -> None:
