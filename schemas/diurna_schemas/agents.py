@@ -154,8 +154,8 @@ class TickAgents(Command):
         return f"tick-{self.partition}"
 
     @property
-    def is_answer_awaited(self) -> bool:
-        return False
+    def is_tick(self) -> bool:
+        return True
 
 
 class _AgentsEvent(Event):

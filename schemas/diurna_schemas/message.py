@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, ClassVar, Final
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
@@ -71,9 +72,9 @@ class Command(Message):
     command_id: Id
 
     @property
-    def is_answer_awaited(self) -> bool:
-        """Whether somebody waits for the event that answers this command."""
-        return True
+    def is_tick(self) -> bool:
+        """Whether this is time passing: nobody waits for its answer, and its key is its partition's number."""
+        return False
 
 
 class Event(Message):
@@ -83,9 +84,10 @@ class Event(Message):
     at_ms: Milliseconds
 
 
-class Heading(Part):
-    """Where a command stands and when: all a decider knows of the world."""
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """Where a command stands and when: all a decider knows of the world. `now_ms` is the log's time."""
 
-    offset: Offset
-    now_ms: Milliseconds
+    offset: int
+    now_ms: int
     incarnation: int = 1

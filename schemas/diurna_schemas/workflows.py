@@ -110,8 +110,8 @@ class TickWorkflows(Command):
         return f"tick-{self.partition}"
 
     @property
-    def is_answer_awaited(self) -> bool:
-        return False
+    def is_tick(self) -> bool:
+        return True
 
 
 class _WorkflowsEvent(Event):

@@ -52,7 +52,7 @@ def decide(state: AgentsState, command: AgentsCommand, heading: Heading) -> Deci
     draft = _Draft(state, command.command_id, max(state.now_ms, heading.now_ms), heading.offset)
     draft.let_time_pass()
     first_offset = state.seen.get(command.command_id)
-    if first_offset is not None and command.is_answer_awaited:
+    if first_offset is not None and not command.is_tick:
         draft.emit(
             AgentCommandRepeated(
                 command_id=command.command_id,

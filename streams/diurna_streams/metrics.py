@@ -1,0 +1,28 @@
+"""What the streams count and time, in Prometheus' words."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import Counter, Gauge, Histogram
+
+DECISION_SECONDS: Final = Histogram(
+    "diurna_decider_batch_seconds",
+    "From reading a batch of commands to its events being durable.",
+    ["family"],
+    buckets=(0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)
+COMMANDS: Final = Counter("diurna_decider_commands_total", "Commands decided.", ["family"])
+EVENTS: Final = Counter("diurna_decider_events_total", "Events written.", ["family"])
+CHAIN_ALARMS: Final = Counter(
+    "diurna_chain_alarms_total", "Events that do not link to the last accepted one, and were dropped.", ["topic"]
+)
+CHAIN_DUPLICATES: Final = Counter(
+    "diurna_chain_duplicates_total", "Events another owner had decided the same, and were dropped.", ["topic"]
+)
+DEAD_LETTERS: Final = Counter("diurna_dead_letters_total", "Records nobody could understand.", ["topic"])
+RECOVERIES: Final = Counter(
+    "diurna_decider_recoveries_total", "Times a decider gave up what it had not read back.", ["family"]
+)
+PARTITIONS_OWNED: Final = Gauge("diurna_decider_partitions", "Partitions this process decides.", ["family"])
+STALE_MARKED: Final = Counter("diurna_monitor_stale_total", "Instances the monitor gave up.", [])
