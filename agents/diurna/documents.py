@@ -11,23 +11,28 @@ import orjson
 from pydantic import BaseModel, ValidationError
 
 from diurna_schemas.errors import InvalidInput, TooLarge
-from diurna_schemas.message import PAYLOAD_BYTES_MAX, JsonText, Part
+from diurna_schemas.message import METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX, JsonText, Part, SmallJson
 
 Model = TypeVar("Model", bound=BaseModel)
-_BOUNDED = typing.get_args(JsonText)[1]
+_MARKS = (typing.get_args(JsonText)[1], typing.get_args(SmallJson)[1])
+
+
+_SMALL: typing.Final = frozenset({"metadata", "parameters"})
+"""The documents that travel beside the payload are small."""
 
 
 def json_text(field: str, value: object) -> str:
     """The value as a JSON document.
 
-    Raises `TooLarge` above 256 KiB, `InvalidInput` where it is not JSON.
+    Raises `TooLarge` above 256 KiB (16 KiB for metadata and parameters), `InvalidInput` where it is not JSON.
     """
     try:
         document = orjson.dumps(value, option=orjson.OPT_UTC_Z)
     except (orjson.JSONEncodeError, UnicodeEncodeError) as error:
         raise InvalidInput(field, value, f"it cannot be written as JSON: {error}") from error
-    if len(document) > PAYLOAD_BYTES_MAX:
-        raise TooLarge(field, len(document), PAYLOAD_BYTES_MAX)
+    bytes_max = METADATA_BYTES_MAX if field in _SMALL else PAYLOAD_BYTES_MAX
+    if len(document) > bytes_max:
+        raise TooLarge(field, len(document), bytes_max)
     return document.decode()
 
 
@@ -100,6 +105,6 @@ def _documents(record: type[Part]) -> frozenset[str]:
 
 
 def _is_document(annotation: object) -> bool:
-    return _BOUNDED in getattr(annotation, "__metadata__", ()) or any(
+    return any(mark in getattr(annotation, "__metadata__", ()) for mark in _MARKS) or any(
         _is_document(part) for part in typing.get_args(annotation) if part is not type(None)
     )
