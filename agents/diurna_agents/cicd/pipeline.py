@@ -10,9 +10,9 @@ from typing import Final
 
 from diurna_agents import child_environment
 from diurna_agents.checkout import Checkout, check_out
-from diurna_agents.cicd.request import PipelineRequest
 from diurna_agents.cicd.environment import PreparedEnvironment, prepare_environment
-from diurna_agents.cicd.runner import Outcome, Stage, RunResult, run_tests
+from diurna_agents.cicd.request import PipelineRequest
+from diurna_agents.cicd.runner import Outcome, RunResult, Stage, run_tests
 from diurna_agents.distribution import version_hints
 from diurna_agents.payload import validated
 from diurna_agents.python_project import PythonProject, read_project
