@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from diurna_schemas.agents import STALE_AFTER_MS
 from diurna_schemas.codec import Codec
-
 from diurna_streams.decide import Decider
 from diurna_streams.decide.follower import Learn, learns_nothing
 from diurna_streams.deciders import agents, workflows
