@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from diurna.connection import Connection
 from diurna_schemas.agents import STALE_AFTER_MS, ChangeStatus, DeregisterAgent, Heartbeat, RegisterAgent
@@ -97,7 +97,7 @@ class Presence:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Unavailable),
             stop=stop_after_delay(REGISTER_SECONDS_MAX),
-            wait=wait_exponential_jitter(0.2, 5),
+            wait=wait_random_exponential(multiplier=0.2, max=5),
             reraise=True,
         )
         await retrying(self._connection.ask, command, timeout=_ATTEMPT_SECONDS)

@@ -17,12 +17,10 @@ from diurna.testing_directory import MemoryDirectory
 from diurna_schemas.codec import Codec
 from diurna_schemas.message import Part
 from diurna_schemas.topics import TOPICS
-from diurna_streams.decide import Decider
-from diurna_streams.deciders import agents
+from diurna_streams.conduct import Conductor
 from diurna_streams.log.memory import MemoryLog
 
 READY_SECONDS: Final = 10.0
-_FAMILIES: Final = (agents.RULES,)
 
 
 class Clock:
@@ -30,7 +28,7 @@ class Clock:
 
     def __init__(self) -> None:
         self._ahead_ms = 0
-        self._deciders: list[Decider] = []
+        self._conductors: list[Conductor] = []
 
     def __call__(self) -> int:
         return time.time_ns() // 1_000_000 + self._ahead_ms
@@ -40,12 +38,12 @@ class Clock:
         if seconds < 0:
             raise ValueError(f"time goes on, never back: {seconds}")
         self._ahead_ms += round(seconds * 1000)
-        for decider in self._deciders:
-            decider.wake()
+        for conductor in self._conductors:
+            conductor.wake()
 
-    def attach(self, decider: Decider) -> None:
-        """Tells this decider when time jumps."""
-        self._deciders.append(decider)
+    def attach(self, conductor: Conductor) -> None:
+        """Tells its deciders when time jumps."""
+        self._conductors.append(conductor)
 
 
 class Team:
@@ -56,14 +54,13 @@ class Team:
         self.codec = codec
         self.clock = clock
         self.directory = MemoryDirectory(log, codec)
+        self._connections: list[Connection] = []
         self.connection = self.connect()
-        self._connections = [self.connection]
 
     def connect(self) -> Connection:
         """A connection of its own, as another process would have."""
         connection = Connection(self.log, self.codec, directory=self.directory, clock_ms=self.clock)
-        if hasattr(self, "_connections"):
-            self._connections.append(connection)
+        self._connections.append(connection)
         return connection
 
     def bus(self, *, agent_id: str | None = None) -> EventBus:
@@ -98,20 +95,18 @@ async def team() -> AsyncGenerator[Team]:
     log = MemoryLog(clock_ms=clock)
     await log.provision(TOPICS.values())
     codec = Codec.numbered()
-    deciders = [Decider(log, codec, rules, clock_ms=clock) for rules in _FAMILIES]
-    tasks = [asyncio.create_task(decider.run(), name="diurna-testing-decider") for decider in deciders]
+    conductor = Conductor(log, codec, clock_ms=clock, monotonic_ms=clock)
+    clock.attach(conductor)
+    task = asyncio.create_task(conductor.run(), name="diurna-testing-deciders")
     try:
         async with asyncio.timeout(READY_SECONDS):
-            for decider in deciders:
-                clock.attach(decider)
-                await decider.is_ready.wait()
+            await conductor.ready()
         found = Team(log, codec, clock)
         try:
             yield found
         finally:
             await found.close()
     finally:
-        for task in tasks:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
