@@ -9,6 +9,7 @@ from typing import Any, Final, cast, get_args
 
 from diurna_schemas import topics
 from diurna_schemas.agents import AgentsCommand, AgentsEvent, Heartbeat
+from diurna_schemas.locks import LocksCommand, LocksEvent
 from diurna_schemas.message import Message, Part
 from diurna_schemas.records import Broadcast, DeadLetter, Snapshot
 from diurna_schemas.workflows import WorkflowsCommand, WorkflowsEvent
@@ -22,7 +23,7 @@ def full_name(record: type[Part]) -> str:
 
 
 def _messages() -> tuple[type[Message], ...]:
-    unions = (AgentsCommand, AgentsEvent, WorkflowsCommand, WorkflowsEvent)
+    unions = (AgentsCommand, AgentsEvent, LocksCommand, LocksEvent, WorkflowsCommand, WorkflowsEvent)
     return tuple(cast("type[Message]", message) for union in unions for message in get_args(union))
 
 

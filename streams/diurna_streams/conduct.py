@@ -11,13 +11,13 @@ from diurna_schemas.agents import STALE_AFTER_MS
 from diurna_schemas.codec import Codec
 from diurna_streams.decide import Decider
 from diurna_streams.decide.follower import Learn, learns_nothing
-from diurna_streams.deciders import agents, workflows
+from diurna_streams.deciders import agents, locks, workflows
 from diurna_streams.deciders.agents.state import AgentsState
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.log import Log
 from diurna_streams.monitor import Monitor
 
-ALL_RULES: Final[tuple[Rules[Any, Any, Any], ...]] = (agents.RULES, workflows.RULES)
+ALL_RULES: Final[tuple[Rules[Any, Any, Any], ...]] = (agents.RULES, locks.RULES, workflows.RULES)
 
 
 class Conductor:
