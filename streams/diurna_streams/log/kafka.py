@@ -108,9 +108,16 @@ class KafkaLog(Log):
         }
 
     async def partitions(self, topic: str) -> int:
-        async with self._asking(f"the partitions of {topic}") as consumer:
-            topics = await consumer.topics()
-            return len(consumer.partitions_for_topic(topic) or ()) if topic in topics else 0
+        # A consumer's metadata is as old as `metadata_max_age_ms`: it does not know a topic that was made just now.
+        admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=self._name("admin"))
+        await _started(admin, self._servers)
+        try:
+            (described,) = await admin.describe_topics([topic])
+        except (KafkaError, OSError) as error:
+            raise Unavailable(f"{self._servers} did not describe {topic}: {type(error).__name__}: {error}") from error
+        finally:
+            await admin.close()
+        return len(described["partitions"])
 
     async def provision(self, topics: Iterable[Topic], *, replication: int = 1) -> list[str]:
         admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, client_id=self._name("admin"))

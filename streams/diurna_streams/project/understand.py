@@ -1,0 +1,55 @@
+"""Decodes records, asking the schema registry for ids it does not know before it calls a record unreadable."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from diurna_projections.advance import understood
+from diurna_projections.records import LogRecord, Reading
+from diurna_schemas.catalogue import JsonSchema
+from diurna_schemas.codec import Codec
+from diurna_schemas.errors import UnknownSchema, Unreadable
+
+Learn = Callable[[int], Awaitable[JsonSchema | None]]
+"""The schema of an id, none where the registry has none. Raises `Unavailable` where it does not answer."""
+
+_UNKNOWN_MAX: Final = 1_000
+"""So many ids are remembered as unknown: broken records can carry any number."""
+_UNKNOWN_SECONDS: Final = 10.0
+
+
+class Understanding:
+    """A codec that learns."""
+
+    def __init__(self, codec: Codec, learn: Learn | None) -> None:
+        self._codec = codec
+        self._learn = learn
+        self._unknown: dict[int, float] = {}
+
+    async def read(self, records: Sequence[LogRecord]) -> list[Reading]:
+        """Decodes the records. Raises `Unavailable` where the registry has to be asked and does not answer."""
+        readings = understood(self._codec, records)
+        if self._learn is None:
+            return readings
+        unknown = {reading.content.schema_id for reading in readings if isinstance(reading.content, UnknownSchema)}
+        learned = [await self._learned(schema_id, self._learn) for schema_id in sorted(unknown)]
+        return understood(self._codec, records) if any(learned) else readings
+
+    async def _learned(self, schema_id: int, learn: Learn) -> bool:
+        now = asyncio.get_running_loop().time()
+        if now - self._unknown.get(schema_id, -_UNKNOWN_SECONDS) < _UNKNOWN_SECONDS:
+            return False
+        schema = await learn(schema_id)
+        if schema is not None:
+            try:
+                self._codec.learn(schema_id, schema)
+            except Unreadable:
+                schema = None  # the schema of something that is not ours: its records are unreadable for us
+        if schema is None:
+            if len(self._unknown) >= _UNKNOWN_MAX:
+                self._unknown.clear()
+            self._unknown[schema_id] = now
+            return False
+        return True
