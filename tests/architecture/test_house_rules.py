@@ -50,7 +50,8 @@ ENVIRONMENT_READERS = (
 """Where a setting may be read from the environment."""
 ENVIRONMENT_PASSERS = (
     "diurna_agents/child_environment.py",
-    "diurna_deploy/stack/",
+    "diurna_deploy/environment.py",
+    "diurna_deploy/stack/environment.py",
 )
 """Who may look at the environment to pass an allow-list of it on to a child process."""
 

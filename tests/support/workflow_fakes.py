@@ -47,8 +47,9 @@ class ScriptedBus:
         if isinstance(answer, Exception):
             raise answer
         if isinstance(answer, tuple):
-            status, error = answer
-            return self._response(request, status=AgentResponseStatus(status), error=error)
+            status, error, *code = answer
+            metadata = {"code": code[0]} if code else {}
+            return self._response(request, status=AgentResponseStatus(status), error=error, metadata=metadata)
         return self._response(request, status=AgentResponseStatus.SUCCESS, result=answer)
 
     def types(self) -> list[str]:
@@ -56,6 +57,9 @@ class ScriptedBus:
 
     def subscribe(self, event_type: str, callback: Callable[[Any], Any]) -> None:
         self.listeners.setdefault(event_type, []).append(callback)
+
+    async def ready(self) -> None:
+        """Everything is heard at once."""
 
     def unsubscribe(self, event_type: str, callback: Callable[[Any], Any]) -> None:
         self.listeners[event_type].remove(callback)

@@ -161,6 +161,22 @@ async def test_an_agent_that_is_restarting_is_asked_again_under_another_request_
     assert bus.asked[0].request_id != bus.asked[1].request_id
 
 
+async def test_a_question_that_a_stopped_run_took_back_is_asked_anew() -> None:
+    bus = ScriptedBus()
+    words = "cancelled by orchestrator: the caller no longer waits"
+    bus.answers["run_pipeline"] = [("error", words, "cancelled"), PASSED]
+    final, _ = await run(bus)
+    assert final["deployment_status"] == "deployed"
+
+
+async def test_a_question_that_somebody_else_cancelled_ends_it() -> None:
+    bus = ScriptedBus()
+    bus.answers["run_pipeline"] = ("error", "cancelled by ada: too slow", "cancelled")
+    final, _ = await run(bus)
+    assert final["deployment_status"] == "failed"
+    assert "too slow" in final["reason"]
+
+
 async def test_run_again_after_a_crash_it_asks_under_the_same_ids_and_says_nothing_new() -> None:
     first, second = ScriptedBus(), ScriptedBus()
     _, log = await run(first)

@@ -20,7 +20,7 @@ EXPIRED: Final = "expired"
 class Desk(Protocol):
     """Where decisions of people come in."""
 
-    def open(self, approval_id: str) -> Case:
+    async def open(self, approval_id: str) -> Case:
         """Begins to listen, before the question is asked, so that no answer is missed."""
         ...
 
@@ -42,8 +42,10 @@ class BusDesk:
         self._bus = bus
         self._read = read
 
-    def open(self, approval_id: str) -> BusCase:
-        return BusCase(self._bus, approval_id, self._read)
+    async def open(self, approval_id: str) -> BusCase:
+        case = BusCase(self._bus, approval_id, self._read)
+        await self._bus.ready()
+        return case
 
 
 class BusCase:
@@ -93,7 +95,7 @@ def expired() -> Decision:
 @asynccontextmanager
 async def opened(desk: Desk, approval_id: str) -> AsyncGenerator[Case]:
     """A case that is closed again."""
-    case = desk.open(approval_id)
+    case = await desk.open(approval_id)
     try:
         yield case
     finally:

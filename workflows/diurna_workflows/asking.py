@@ -50,7 +50,7 @@ async def asked(bus: AsksAgents, workflow_id: str, question: Question) -> Answer
     its answer is the one that was given first.
     """
     retrying = AsyncRetrying(
-        retry=retry_if_result(_is_nobody_there),
+        retry=retry_if_result(_is_worth_another_try),
         stop=stop_after_attempt(ATTEMPTS_MAX),
         wait=wait_exponential(multiplier=0.5, max=5),
         retry_error_callback=lambda state: None if state.outcome is None else state.outcome.result(),
@@ -77,8 +77,12 @@ async def asked(bus: AsksAgents, workflow_id: str, question: Question) -> Answer
     return _understood(question, await retrying(once))
 
 
-def _is_nobody_there(response: AgentResponseEvent) -> bool:
-    return response.status is AgentResponseStatus.REJECTED and (response.error or "").startswith("agent offline")
+def _is_worth_another_try(response: AgentResponseEvent) -> bool:
+    """Nobody was there; or a run of this workflow before us was stopped, and took its question back."""
+    if response.status is AgentResponseStatus.REJECTED:
+        return (response.error or "").startswith("agent offline")
+    taken_back = (response.error or "").startswith(f"cancelled by {_SOURCE}")
+    return response.metadata.get("code") == "cancelled" and taken_back
 
 
 def _understood(question: Question, response: AgentResponseEvent) -> Answer:

@@ -139,6 +139,7 @@ class WorkflowManager:
 
         self._bus.subscribe(WorkflowCancelled.type_name, hear)
         try:
+            await self._bus.ready()
             await journal.create(definition.workflow_type, given, definition.agents)
             graph = definition.build(self._bus, journal=journal, desk=BusDesk(self._bus, read=self._read_decision))
             state = initial_state(definition.workflow_type, workflow_id, given)

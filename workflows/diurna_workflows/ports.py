@@ -32,6 +32,10 @@ class Hears(Protocol):
 
     def subscribe(self, event_type: str, callback: Callable[[Any], Awaitable[None] | None]) -> Any: ...
 
+    async def ready(self) -> None:
+        """Returns once everything written from now on, by anybody, reaches the subscribers."""
+        ...
+
     def unsubscribe(self, event_type: str, callback: Callable[[Any], Awaitable[None] | None]) -> Any: ...
 
 

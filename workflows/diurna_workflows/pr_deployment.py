@@ -37,7 +37,10 @@ _ENDS_WELL: Final = frozenset(
     {"deployed", "rejected_by_review", "tests_failed", "approval_rejected", "approval_expired"}
 )
 """The ends at which the workflow did what it is there for: an honest no is one."""
-_INSTALL_PATIENCE_SECONDS: Final = 900.0
+_ENVIRONMENT_SECONDS: Final = 900.0
+"""How long the cicd agent may need to build the environment the tests run in."""
+_DEPLOY_SECONDS: Final = 1_500.0
+"""Building and installing, its checks, and the wait for another deployment to the same directory."""
 _REVIEW_SECONDS: Final = 600.0
 
 
@@ -116,7 +119,7 @@ class _Nodes:
             "timeout_seconds": given.test_timeout_seconds,
             **_optional("test_command", given.test_command),
         }
-        patience = given.test_timeout_seconds + _INSTALL_PATIENCE_SECONDS
+        patience = given.test_timeout_seconds + _ENVIRONMENT_SECONDS
         question = Question("test", "cicd", "run_pipeline", payload, patience)
         answer = await self._work(state, question)
         if answer.error is not None:
@@ -152,14 +155,14 @@ class _Nodes:
             **_optional("health", given.health),
             **_optional("keep", given.keep),
         }
-        question = Question("deploy", "infrastructure", "deploy_service", payload, _INSTALL_PATIENCE_SECONDS)
+        question = Question("deploy", "infrastructure", "deploy_service", payload, _DEPLOY_SECONDS)
         answer = await self._work(state, question)
         if answer.error is not None:
             return _failed(question, answer)
         status = str(answer.result.get("deployment_status", "failed"))
         if status not in {"deployed", "rolled_back"}:
             status = "failed"
-        reason = str(answer.result.get("reason") or answer.result.get("summary") or _DEPLOYED_WORDS[status])
+        reason = str(answer.result.get("detail") or _DEPLOYED_WORDS[status])
         ended = _ended("deploy", status, reason, agent=question.agent_id, result=answer.result)
         if status != "deployed":
             ended["error_log"] = [f"deploy: {reason}"]
@@ -288,7 +291,11 @@ def _final_result(state: MultiAgentState) -> JsonObject:
         "head": given.get("head"),
         "commit": results.get("review", {}).get("head"),
         "deploy_to": given.get("deploy_to"),
-        **{name: deploy[name] for name in ("release", "previous", "current", "health") if name in deploy},
+        **{
+            name: deploy[name]
+            for name in ("service", "version", "release", "previous", "current", "health")
+            if name in deploy
+        },
         "review": results.get("review", {}).get("summary"),
         "test": _tests_in_words(results["test"]) if "test" in results else None,
         "approval": results.get("approval"),

@@ -21,13 +21,13 @@ class PrDeploymentInput(Payload):
     deploy_to: AbsolutePath
     policy: ApprovalPolicy = "auto"
     auto_lines_max: Annotated[int, Field(ge=0, le=1_000_000)] = AUTO_LINES_MAX
-    approval_timeout_seconds: Annotated[float, Field(gt=0, le=7 * 86_400)] | None = None
+    approval_timeout_seconds: Annotated[float, Field(gt=0, le=7 * 86_400, allow_inf_nan=False)] | None = None
     service: Text | None = None
     health: dict[str, Any] | None = None
     keep: Annotated[int, Field(ge=1, le=100)] | None = None
     review: dict[str, Any] | None = None
-    test_command: list[Text] | None = None
-    test_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 1_800
+    test_command: Text | Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+    test_timeout_seconds: Annotated[float, Field(gt=0, le=7_200, allow_inf_nan=False)] = 900
 
     @classmethod
     def read(cls, given: object) -> Self:

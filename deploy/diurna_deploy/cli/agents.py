@@ -1,0 +1,84 @@
+"""`diurna agent …`: who is there, and what they can do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from diurna_deploy.cli.session import Session, command, group, json_object
+
+app = group("Who is there, and what they can do.")
+AgentId = Annotated[str, typer.Argument(help="The agent's id, such as code-review.")]
+
+
+@command(app, "list")
+def list_agents(
+    session: Session,
+    status: Annotated[str | None, typer.Option(help="Only active, busy, idle, offline or stale ones.")] = None,
+    capability: Annotated[str | None, typer.Option(help="Only those that have this capability.")] = None,
+) -> None:
+    """Lists the agents."""
+    found = session.api.get("/agents", status=status, capability=capability)
+    rows = [{**agent, "capabilities": [one["name"] for one in agent.get("capabilities", [])]} for agent in found]
+    if session.as_json:
+        session.show(found)
+    else:
+        session.rows(
+            rows,
+            ("agent_id", "agent_name", "status", "last_heartbeat", "capabilities"),
+            nothing="No agent is registered: `diurna up` starts six.",
+        )
+
+
+@command(app, "show")
+def show_agent(session: Session, agent_id: AgentId) -> None:
+    """Shows one agent."""
+    from diurna_deploy.cli.api import part
+
+    session.fields(session.api.get(f"/agents/{part(agent_id)}"))
+
+
+@command(app, "search")
+def search_agents(session: Session, query: Annotated[str, typer.Argument(help="Words of a capability.")]) -> None:
+    """Searches for agents by what they can do."""
+    session.rows(
+        session.api.get("/capabilities/search", q=query),
+        ("agent_id", "capability", "description", "tags"),
+        nothing=f"No agent can do {query!r}.",
+    )
+
+
+@command(app, "register")
+def register_agent(
+    session: Session,
+    *,
+    agent_id: AgentId,
+    name: Annotated[str | None, typer.Option(help="The agent's name for people.")] = None,
+    base_url: Annotated[str, typer.Option(help="Where it answers over HTTP.")] = "",
+    capability: Annotated[list[str] | None, typer.Option(help="NAME or NAME=DESCRIPTION; may be repeated.")] = None,
+    metadata: Annotated[str, typer.Option(help="A JSON object; @FILE reads one.")] = "{}",
+) -> None:
+    """Registers an agent that runs elsewhere; it is listed, and takes no requests from the log."""
+    capabilities = [
+        {"name": found, "description": description}
+        for found, _, description in (text.partition("=") for text in capability or [])
+    ]
+    body = {
+        "agent_id": agent_id,
+        "agent_name": name or agent_id,
+        "base_url": base_url,
+        "capabilities": capabilities,
+        "metadata": json_object("metadata", metadata),
+    }
+    answer = session.api.post("/register", body)
+    session.show(answer, lambda: session.say(f"registered {agent_id} at {answer.get('position')}"))
+
+
+@command(app, "deregister")
+def deregister_agent(session: Session, agent_id: AgentId) -> None:
+    """Takes an agent, with all its instances, out of the registry."""
+    from diurna_deploy.cli.api import part
+
+    answer = session.api.delete(f"/agents/{part(agent_id)}") or {}
+    session.show(answer, lambda: session.say(f"deregistered {agent_id} at {answer.get('position')}"))

@@ -1,0 +1,139 @@
+"""The HTTP API as the command line uses it; its problems become errors of ours."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+
+from diurna_schemas.errors import Refused, TimedOut, Unavailable
+
+_SECONDS: Final = 30.0
+_SERVER_FAULT: Final = 500
+_CLIENT_FAULT: Final = 400
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSentEvent:
+    """One event of a stream. `id` is what to come back with."""
+
+    id: str
+    event: str
+    data: Any
+
+
+def part(text: str) -> str:
+    """An id as a part of a path."""
+    return quote(text, safe="")
+
+
+class Api:
+    """Speaks to the API at `url`."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+        verify: ssl.SSLContext | bool = ssl.create_default_context() if url.startswith("https:") else False
+        self._client = httpx.Client(base_url=url, timeout=_SECONDS, verify=verify, trust_env=url.startswith("https:"))
+
+    def get(self, path: str, **parameters: Any) -> Any:
+        """What a route answers. Raises `Refused` or `Unavailable`."""
+        return self.request("GET", path, parameters=parameters)
+
+    def post(self, path: str, body: Mapping[str, Any] | None = None, *, timeout: float = _SECONDS) -> Any:
+        """Writes. Raises `Refused` or `Unavailable`."""
+        return self.request("POST", path, body=body or {}, timeout=timeout)
+
+    def delete(self, path: str) -> Any:
+        """Takes away. Raises `Refused` or `Unavailable`."""
+        return self.request("DELETE", path)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        timeout: float = _SECONDS,
+    ) -> Any:
+        """One call."""
+        chosen = {name: value for name, value in (parameters or {}).items() if value is not None}
+        with self._translated(method, path, timeout):
+            response = self._client.request(method, path, params=chosen, json=body, timeout=timeout)
+        return _content(response)
+
+    def stream(self, path: str, *, last_event_id: str | None = None, **parameters: Any) -> Generator[ServerSentEvent]:
+        """The events of a stream, until the server ends it. Raises `Refused` or `Unavailable`."""
+        chosen = {name: value for name, value in parameters.items() if value is not None}
+        headers = {"Accept": "text/event-stream"} | ({"Last-Event-ID": last_event_id} if last_event_id else {})
+        timeout = httpx.Timeout(_SECONDS, read=None)
+        with (
+            self._translated("GET", path, _SECONDS),
+            self._client.stream("GET", path, params=chosen, headers=headers, timeout=timeout) as response,
+        ):
+            if response.is_error:
+                response.read()
+                _content(response)
+            yield from _events(response)
+
+    @contextmanager
+    def _translated(self, method: str, path: str, timeout: float) -> Generator[None]:
+        try:
+            yield
+        except httpx.ConnectError as error:
+            raise Unavailable(
+                f"nothing answers at {self.url}: run `diurna up --detach`, or name another with --api-url"
+            ) from error
+        except httpx.TimeoutException as error:
+            raise TimedOut(f"{method} {self.url}{path}", timeout) from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unavailable(f"{method} {self.url}{path}: {type(error).__name__}: {error}") from error
+
+
+def _content(response: httpx.Response) -> Any:
+    try:
+        content: Any = response.json() if response.content else None
+    except ValueError:
+        content = {"detail": response.text[:500]}
+    if response.status_code >= _SERVER_FAULT:
+        raise Unavailable(f"the API answered {response.status_code}: {_words(content, response)}")
+    if response.status_code >= _CLIENT_FAULT:
+        code = content.get("code") if isinstance(content, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        raise Refused(_words(content, response), code=str(code or f"http_{response.status_code}"))
+    return content
+
+
+def _words(content: Any, response: httpx.Response) -> str:
+    if isinstance(content, dict):
+        found = content.get("detail") or content.get("title")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+        if found:
+            return str(found)  # pyright: ignore[reportUnknownArgumentType]
+    return response.reason_phrase
+
+
+def _events(response: httpx.Response) -> Generator[ServerSentEvent]:
+    found: dict[str, str] = {}
+    for line in response.iter_lines():
+        if line:
+            name, _, value = line.partition(":")
+            if name:
+                value = value.removeprefix(" ")
+                found[name] = f"{found['data']}\n{value}" if name == "data" and "data" in found else value
+        elif "data" in found:
+            yield ServerSentEvent(found.get("id", ""), found.get("event", "message"), _json(found["data"]))
+            found = {}
+        else:
+            found = {}
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

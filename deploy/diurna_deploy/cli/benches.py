@@ -1,0 +1,26 @@
+"""`diurna bench`: how fast it is, each figure beside its reference of the same round."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from diurna_deploy.cli.session import Session, command
+
+
+def add_to(app: typer.Typer) -> None:
+    """Adds the command."""
+    command(app, "bench")(bench)
+
+
+def bench(
+    session: Session,
+    names: Annotated[list[str] | None, typer.Argument(help="w1, w4, w5 [default: all].")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=100, help="Interleaved rounds.")] = 3,
+) -> None:
+    """Measures the running stack: medians of interleaved rounds, each beside its reference."""
+    from diurna_deploy.bench import run_benches
+
+    results = run_benches(names or [], rounds=rounds, session=session)
+    session.show(results)

@@ -1,0 +1,150 @@
+"""`diurna workflow …`: start one, watch it, decide what it asks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from diurna_deploy.cli.session import Session, command, group, json_object
+
+app = group("Start a workflow, watch it, decide what it asks.")
+WorkflowId = Annotated[str, typer.Argument(help="The workflow's id.")]
+_URL_MARKS = ("://", "git@")
+
+
+@command(app, "start")
+def start_workflow(
+    session: Session,
+    *,
+    workflow_type: Annotated[str, typer.Argument(help="pr_deployment.")],
+    repo: Annotated[str | None, typer.Option(help="A path or URL of a git repository.")] = None,
+    base: Annotated[str | None, typer.Option(help="Where the change begins: branch, tag or commit.")] = None,
+    head: Annotated[str | None, typer.Option(help="What is to be deployed: branch, tag or commit.")] = None,
+    deploy_to: Annotated[Path | None, typer.Option(help="The directory of the releases.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Who approves: auto, human or never [default: auto].")] = None,
+    more: Annotated[
+        str,
+        typer.Option("--input", help="More input as a JSON object, such as health or test_command; @FILE reads it."),
+    ] = "{}",
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the events, wait for the end.")] = True,
+) -> None:
+    """Starts a workflow; following it, exits 0 when it is deployed, 1 when it was refused or failed."""
+    from diurna_deploy.following import end_of, follow_workflow
+
+    options: dict[str, Any] = {
+        "repo": _located(repo),
+        "base": base,
+        "head": head,
+        "deploy_to": None if deploy_to is None else str(deploy_to.expanduser().absolute()),
+        "policy": policy,
+    }
+    given = {**json_object("input", more), **{name: value for name, value in options.items() if value is not None}}
+    _check_input(workflow_type, given)
+    started = session.api.post("/workflows", {"workflow_type": workflow_type, "input": given})
+    if not follow:
+        session.show(started, lambda: session.fields(started))
+        return
+    session.say(f"workflow {started['workflow_id']}")
+    events = follow_workflow(session.api, started, say=session.say)
+    end = end_of(session.api, started)
+    session.show({**end.as_json(), "timeline": events}, lambda: session.say(end.in_words()))
+    if not end.is_success:
+        raise typer.Exit(1)
+
+
+@command(app, "list")
+def list_workflows(
+    session: Session,
+    status: Annotated[str | None, typer.Option(help="running, completed, failed or cancelled.")] = None,
+    workflow_type: Annotated[str | None, typer.Option("--type", help="Only of this type.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
+) -> None:
+    """Lists workflows."""
+    found = session.api.get("/workflows", status=status, workflow_type=workflow_type, limit=limit)
+    columns = ("workflow_id", "workflow_type", "status", "current_step", "started_at")
+    session.rows(found, columns, nothing="No such workflow.")
+
+
+@command(app, "show")
+def show_workflow(session: Session, workflow_id: WorkflowId) -> None:
+    """Shows a workflow's state."""
+    from diurna_deploy.cli.api import part
+
+    session.fields(session.api.get(f"/workflows/{part(workflow_id)}"))
+
+
+@command(app, "history")
+def workflow_history(session: Session, workflow_id: WorkflowId) -> None:
+    """Shows every fact of a workflow, in order, with positions."""
+    from diurna_deploy.cli.api import part
+    from diurna_deploy.narration import line
+
+    found = session.api.get(f"/workflows/{part(workflow_id)}/history")
+    session.show(found, lambda: session.lines(line(event) for event in found))
+
+
+@command(app, "approve")
+def approve_workflow(
+    session: Session,
+    workflow_id: Annotated[str, typer.Argument(help="The workflow's id, or its approval's.")],
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    decided_by: Annotated[str, typer.Option("--by", help="Who decides.")] = "cli",
+) -> None:
+    """Approves what a workflow asks."""
+    _decide(session, workflow_id, "approve", decided_by, reason)
+
+
+@command(app, "reject")
+def reject_workflow(
+    session: Session,
+    workflow_id: Annotated[str, typer.Argument(help="The workflow's id, or its approval's.")],
+    reason: Annotated[str, typer.Option(help="Why.")] = "",
+    decided_by: Annotated[str, typer.Option("--by", help="Who decides.")] = "cli",
+) -> None:
+    """Rejects what a workflow asks."""
+    _decide(session, workflow_id, "reject", decided_by, reason)
+
+
+@command(app, "cancel")
+def cancel_workflow(
+    session: Session, workflow_id: WorkflowId, reason: Annotated[str, typer.Option(help="Why.")] = ""
+) -> None:
+    """Says that a workflow is no longer wanted; it stops where it is."""
+    from diurna_deploy.cli.api import part
+
+    answer = session.api.post(f"/workflows/{part(workflow_id)}/cancel", {"cancelled_by": "cli", "reason": reason})
+    session.show(answer, lambda: session.say(f"cancelled {workflow_id} at {answer.get('position')}"))
+
+
+def _decide(session: Session, about: str, verb: str, decided_by: str, reason: str) -> None:
+    from diurna_deploy.cli.api import part
+    from diurna_deploy.cli.wire import approval_id_of
+
+    approval_id = approval_id_of(session.api, about)
+    body = {"decided_by": decided_by, "reason": reason}
+    answer = session.api.post(f"/approvals/{part(approval_id)}/{verb}", body)
+    done = "approved" if verb == "approve" else "rejected"
+    session.show(answer, lambda: session.say(f"{done} {about} at {answer.get('position')}"))
+
+
+def _located(repo: str | None) -> str | None:
+    """A path as the agents will find it, wherever they run on this machine; URLs stay as they are."""
+    if repo is None or any(mark in repo for mark in _URL_MARKS) or _is_scp(repo):
+        return repo
+    return str(Path(repo).expanduser().absolute())
+
+
+def _is_scp(repo: str) -> bool:
+    """`host:path`, as git takes it; a path of this machine has a slash before its first colon, or exists."""
+    host, colon, _ = repo.partition(":")
+    return bool(colon) and "/" not in host and not Path(repo).exists()
+
+
+def _check_input(workflow_type: str, given: dict[str, Any]) -> None:
+    """What can be seen to be missing here need not be sent."""
+    needed = ("repo", "base", "head", "deploy_to")
+    missing = [f"--{name.replace('_', '-')}" for name in needed if name not in given]
+    if workflow_type == "pr_deployment" and missing:
+        raise typer.BadParameter(f"pr_deployment needs {', '.join(missing)}")

@@ -1,0 +1,45 @@
+"""Makes a Kafka, a registry and a database ready: topics, schemas, tables. Doing it twice changes nothing."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from diurna_schemas import topics
+from diurna_schemas.catalogue import schema_text, subjects
+
+COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
+"""Today's code reads what any version of it ever wrote."""
+
+
+async def provision_topics(kafka_bootstrap_servers: str, *, replication: int = 1) -> list[str]:
+    """Creates the topics that are missing, and returns their names."""
+    from diurna_streams.log.kafka import KafkaLog
+
+    async with KafkaLog(kafka_bootstrap_servers, client_id="diurna-provision") as log:
+        return await log.provision(topics.TOPICS.values(), replication=replication)
+
+
+async def provision_tables(database_url: str) -> None:
+    """Creates or updates the tables."""
+    from diurna_projections.store import Store
+
+    store = await Store.connect(database_url)
+    try:
+        await store.migrate()
+    finally:
+        await store.close()
+
+
+async def register_schemas(schema_registry_url: str) -> dict[str, int]:
+    """Registers every schema under its subject, and returns the ids by full name.
+
+    Raises `Refused` where the registry finds one incompatible with what it knows.
+    """
+    from diurna_streams.schema_registry.client import SchemaRegistryClient
+
+    ids: dict[str, int] = {}
+    async with SchemaRegistryClient(schema_registry_url) as client:
+        await client.set_compatibility(None, COMPATIBILITY)
+        for subject, name in subjects():
+            ids[name] = await client.register(subject, schema_text(name))
+    return ids

@@ -1,0 +1,172 @@
+"""What each process does: the server, the deciders, the projector, one agent."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from diurna import Agent
+    from diurna.connection import Connection
+    from diurna.settings import ClientSettings
+    from diurna_workflows.approvals import ReadDecision
+    from diurna_workflows.state import JsonObject
+
+Ready = Callable[[], None]
+Role = Callable[[Ready], Awaitable[None]]
+
+ORCHESTRATOR: Final = "orchestrator"
+
+
+def deciders() -> Role:
+    """Decides about agents and workflows, and watches for silent agents."""
+
+    async def run(ready: Ready) -> None:
+        from diurna.connection import Connection
+        from diurna_streams.conduct import Conductor
+
+        async with await Connection.open(source="/deciders") as connection:
+            conductor = Conductor(connection.log, connection.codec)
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(conductor.run(), name="conduct")
+                await conductor.ready()
+                ready()
+
+    return run
+
+
+def projector() -> Role:
+    """Keeps the tables as the log says."""
+
+    async def run(ready: Ready) -> None:
+        from diurna.connection import Connection
+        from diurna.settings import ClientSettings
+        from diurna_streams.project import ProjectorOptions, run_projector
+
+        client = ClientSettings.load()
+        options = ProjectorOptions(bootstrap_servers=client.kafka_bootstrap_servers, database_url=database_url())
+        stop, began = asyncio.Event(), asyncio.Event()
+        async with await Connection.open(client, source="/projectors") as connection:
+            async with asyncio.TaskGroup() as tasks:
+                work = tasks.create_task(run_projector(options, codec=connection.codec, stop=stop, ready=began))
+                try:
+                    await began.wait()
+                    ready()
+                    await asyncio.shield(work)
+                except asyncio.CancelledError:
+                    stop.set()
+                    await work
+
+    return run
+
+
+def agent(agent_id: str, *, work_dir: Path | None = None) -> Role:
+    """Runs one agent of the team."""
+
+    async def run(ready: Ready) -> None:
+        from diurna.connection import Connection
+        from diurna.settings import ClientSettings, state_dir
+        from diurna_agents import team
+        from diurna_agents.workspace import Workspace
+        from diurna_deploy.environment import inherited
+
+        client = ClientSettings.load()
+        workspace = Workspace((work_dir or state_dir() / "work") / agent_id, environment=inherited())
+        async with await Connection.open(client, source=f"/agents/{agent_id}") as connection:
+            found = team.build(agent_id, workspace=workspace, connection=connection)
+            async with AsyncExitStack() as stack:
+                if agent_id == ORCHESTRATOR:
+                    await stack.enter_async_context(_orchestrating(found, connection, client))
+                await stack.enter_async_context(found.running())
+                ready()
+                await _until_cancelled()
+
+    return run
+
+
+@asynccontextmanager
+async def _orchestrating(agent: Agent, connection: Connection, client: ClientSettings) -> AsyncGenerator[None]:
+    """Lets the orchestrator drive workflows, and stops those that run when it ends."""
+    from diurna import AgentRequestEvent, EventBus, Refused, Rejected
+    from diurna_workflows.manager import WorkflowManager
+    from diurna_workflows.orchestrator import execute_task
+
+    async with EventBus(connection, agent_id=ORCHESTRATOR) as bus, _reading_decisions(client) as read_decision:
+        manager = WorkflowManager(bus, connection, read_decision=read_decision)
+
+        @agent.on_request("execute_task")
+        async def drive(request: AgentRequestEvent) -> JsonObject:
+            try:
+                return await execute_task(request.payload, manager=manager)
+            except Refused as error:
+                raise Rejected(str(error)) from error
+
+        try:
+            yield
+        finally:
+            await manager.close()
+
+
+@asynccontextmanager
+async def _reading_decisions(client: ClientSettings) -> AsyncGenerator[ReadDecision | None]:
+    """Finds decisions that fell while no orchestrator listened; without an API there is nobody to ask."""
+    from diurna.api_client import ApiClient
+    from diurna_schemas.errors import DiurnaError
+    from diurna_workflows.approvals import expired
+    from diurna_workflows.policy import Decision
+
+    if client.api_url is None:
+        yield None
+        return
+    api = ApiClient(client.api_url)
+
+    async def read(approval_id: str) -> Decision | None:
+        try:
+            approvals: list[dict[str, object]] = await api.read("/approvals", {"limit": 1000})
+        except DiurnaError:
+            return None  # the decision is heard on the log all the same
+        for approval in approvals:
+            if approval.get("approval_id") == approval_id:
+                match approval.get("status"):
+                    case "approved" | "rejected" as status:
+                        by, reason = str(approval.get("decided_by")), str(approval.get("reason") or "")
+                        return Decision(status == "approved", by, reason)
+                    case "expired":
+                        return expired()
+                    case _:
+                        return None
+        return None
+
+    try:
+        yield read
+    finally:
+        await api.close()
+
+
+def server(*, host: str, port: int) -> Role:
+    """Serves the API and the schema registry."""
+
+    async def run(ready: Ready) -> None:
+        from diurna_deploy.server import serve
+
+        await serve(host=host, port=port, ready=ready)
+
+    return run
+
+
+def database_url() -> str:
+    """The database this process was told. Raises `InvalidInput` where it was told none."""
+    from diurna_deploy.settings import Settings
+    from diurna_schemas.errors import InvalidInput
+
+    found = Settings.load().database_url
+    if found is None:
+        raise InvalidInput("DIURNA_DATABASE_URL", None, "this process needs to be told its database")
+    return found
+
+
+async def _until_cancelled() -> None:
+    await asyncio.get_running_loop().create_future()

@@ -1,0 +1,106 @@
+"""One process of Diurna: `python -m diurna_deploy.worker server|decider|projector|agent NAME`.
+
+Each role loads only what it needs. SIGTERM and SIGINT end it gracefully; a part that fails for good ends the process
+with 1, and whoever started it starts it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import structlog
+
+from diurna_deploy import logs
+
+if TYPE_CHECKING:
+    from diurna_deploy.roles import Role
+
+logger = structlog.get_logger(__name__)
+
+ROLES: Final = ("server", "decider", "projector", "agent")
+FAILED: Final = 1
+Ready = Callable[[], None]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one role until it is told to stop, and returns the exit code."""
+    given = _parser().parse_args(arguments)
+    if (given.role == "agent") != (given.name is not None):
+        _parser().error("agent needs a name, and only agent has one")
+    name = given.name or given.role
+    logs.configure(process=name, level=given.log_level, as_json=given.log_format == "json")
+    role = _role(given.role, given.name, given)
+    try:
+        import uvloop
+
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_told(role, ready=lambda: _touch(given.ready_file)))
+    except Exception:
+        logger.exception("the process failed", role=name)
+        return FAILED
+    return 0
+
+
+async def _until_told(role: Role, *, ready: Ready) -> None:
+    """Runs the role, and cancels it when a signal says so."""
+    work = asyncio.ensure_future(role(ready))
+    loop = asyncio.get_running_loop()
+    stopped = False
+
+    def stop() -> None:
+        nonlocal stopped
+        stopped = True
+        work.cancel()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    try:
+        await work
+    except asyncio.CancelledError:
+        if not stopped:
+            raise
+    logger.info("stopped")
+
+
+def _role(role: str, name: str | None, given: argparse.Namespace) -> Role:
+    from diurna_deploy import roles
+
+    match role:
+        case "server":
+            return roles.server(host=given.host, port=given.port)
+        case "decider":
+            return roles.deciders()
+        case "projector":
+            return roles.projector()
+        case _:
+            return roles.agent(name or "", work_dir=given.work_dir)
+
+
+def _touch(path: Path | None) -> None:
+    logger.info("ready")
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m diurna_deploy.worker", description=__doc__)
+    parser.add_argument("role", choices=ROLES)
+    parser.add_argument("name", nargs="?", help="which agent")
+    parser.add_argument("--host", default="127.0.0.1", help="where the server listens")
+    parser.add_argument("--port", type=int, default=8009, help="where the server listens")
+    parser.add_argument("--work-dir", type=Path, help="where agents keep clones and worktrees")
+    parser.add_argument("--ready-file", type=Path, help="made once the process does its work")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--log-format", choices=("json", "console"), default="json")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
