@@ -26,13 +26,14 @@ from support.teams import AnyTeam, eventually, kafka_team, memory_team
 
 
 @pytest.fixture(scope="module", params=["memory", pytest.param("kafka", marks=pytest.mark.stack)])
-async def team(request: pytest.FixtureRequest) -> AsyncIterator[AnyTeam]:
-    if request.param == "memory":
-        async with memory_team() as found:
-            yield found
-    else:
-        async with kafka_team(request.getfixturevalue("kafka_bootstrap")) as found:
-            yield found
+def servers(request: pytest.FixtureRequest) -> str | None:
+    return request.getfixturevalue("kafka_bootstrap") if request.param == "kafka" else None
+
+
+@pytest.fixture(scope="module")
+async def team(servers: str | None) -> AsyncIterator[AnyTeam]:
+    async with memory_team() if servers is None else kafka_team(servers) as found:
+        yield found
 
 
 @pytest.fixture
