@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol, cast
 
 from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
-from diurna_deploy.narration import line, parsed
+from diurna_deploy.narration import parsed
 from diurna_schemas.errors import Unavailable
 
 _OVER: Final = frozenset(
@@ -62,8 +62,8 @@ def timeline(api: Reads, correlation_id: str) -> list[Event]:
     return cast("list[Event]", events)
 
 
-def follow_workflow(api: Reads, started: Mapping[str, Any], *, say: Callable[[str], object]) -> list[Event]:
-    """Says each event once it is there, and returns all of them when the workflow is over.
+def follow_workflow(api: Reads, started: Mapping[str, Any], *, tell: Callable[[Event], object]) -> list[Event]:
+    """Tells each event once it is there, and returns all of them, in order, when the workflow is over.
 
     Raises `Unavailable` where the API is away for too long.
     """
@@ -75,7 +75,7 @@ def follow_workflow(api: Reads, started: Mapping[str, Any], *, say: Callable[[st
         for event in events:
             if event["position"] not in told:
                 told.add(str(event["position"]))
-                say(line(event))
+                tell(event)
         return events if any(_ends(event, request_id) for event in events) else None
 
     patient = Retrying(

@@ -21,6 +21,12 @@ def line(event: Fields) -> str:
     return f"{moment:<12}  {position:<{_POSITION_WIDTH}}  {type_name:<{_TYPE_WIDTH}}  {detail(event)}".rstrip()
 
 
+def progress(event: Fields) -> str:
+    """An event as a line of what is going on just now, without its place on the log."""
+    moment = str(event.get("time", ""))[11:19]
+    return f"{moment}  {event.get('type', '')!s:<{_TYPE_WIDTH}}  {detail(event)}".rstrip()
+
+
 def detail(event: Fields) -> str:
     """What is worth knowing of an event beside its type."""
     data = event.get("data")

@@ -49,16 +49,15 @@ def projector() -> Role:
         client = ClientSettings.load()
         options = ProjectorOptions(bootstrap_servers=client.kafka_bootstrap_servers, database_url=database_url())
         stop, began = asyncio.Event(), asyncio.Event()
-        async with await Connection.open(client, source="/projectors") as connection:
-            async with asyncio.TaskGroup() as tasks:
-                work = tasks.create_task(run_projector(options, codec=connection.codec, stop=stop, ready=began))
-                try:
-                    await began.wait()
-                    ready()
-                    await asyncio.shield(work)
-                except asyncio.CancelledError:
-                    stop.set()
-                    await work
+        async with await Connection.open(client, source="/projectors") as connection, asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(run_projector(options, codec=connection.codec, stop=stop, ready=began))
+            try:
+                await began.wait()
+                ready()
+                await asyncio.shield(work)
+            except asyncio.CancelledError:
+                stop.set()
+                await work
 
     return run
 

@@ -80,5 +80,5 @@ def deregister_agent(session: Session, agent_id: AgentId) -> None:
     """Takes an agent, with all its instances, out of the registry."""
     from diurna_deploy.cli.api import part
 
-    answer = session.api.delete(f"/agents/{part(agent_id)}") or {}
-    session.show(answer, lambda: session.say(f"deregistered {agent_id} at {answer.get('position')}"))
+    answer = session.api.delete(f"/agents/{part(agent_id)}")
+    session.show(answer, lambda: session.say(f"deregistered {agent_id}"))

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import quote
 
 import httpx
@@ -101,20 +101,13 @@ def _content(response: httpx.Response) -> Any:
         content: Any = response.json() if response.content else None
     except ValueError:
         content = {"detail": response.text[:500]}
+    if response.status_code < _CLIENT_FAULT:
+        return content
+    problem = cast("dict[str, Any]", content) if isinstance(content, dict) else {}
+    words = str(problem.get("detail") or problem.get("title") or response.reason_phrase)
     if response.status_code >= _SERVER_FAULT:
-        raise Unavailable(f"the API answered {response.status_code}: {_words(content, response)}")
-    if response.status_code >= _CLIENT_FAULT:
-        code = content.get("code") if isinstance(content, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        raise Refused(_words(content, response), code=str(code or f"http_{response.status_code}"))
-    return content
-
-
-def _words(content: Any, response: httpx.Response) -> str:
-    if isinstance(content, dict):
-        found = content.get("detail") or content.get("title")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        if found:
-            return str(found)  # pyright: ignore[reportUnknownArgumentType]
-    return response.reason_phrase
+        raise Unavailable(f"the API answered {response.status_code}: {words}")
+    raise Refused(words, code=str(problem.get("code") or f"http_{response.status_code}"))
 
 
 def _events(response: httpx.Response) -> Generator[ServerSentEvent]:
@@ -124,7 +117,7 @@ def _events(response: httpx.Response) -> Generator[ServerSentEvent]:
             name, _, value = line.partition(":")
             if name:
                 value = value.removeprefix(" ")
-                found[name] = f"{found['data']}\n{value}" if name == "data" and "data" in found else value
+                found[name] = f"{found[name]}\n{value}" if name == "data" and name in found else value
         elif "data" in found:
             yield ServerSentEvent(found.get("id", ""), found.get("event", "message"), _json(found["data"]))
             found = {}

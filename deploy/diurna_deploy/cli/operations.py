@@ -19,8 +19,7 @@ def projection_status(session: Session) -> None:
     if session.as_json:
         session.show(found)
         return
-    for one in found if isinstance(found, list) else [found]:
-        session.fields(one)
+    session.fields(found)
 
 
 @command(dead_letter, "list")

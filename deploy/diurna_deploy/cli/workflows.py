@@ -32,6 +32,7 @@ def start_workflow(
 ) -> None:
     """Starts a workflow; following it, exits 0 when it is deployed, 1 when it was refused or failed."""
     from diurna_deploy.following import end_of, follow_workflow
+    from diurna_deploy.narration import progress
 
     options: dict[str, Any] = {
         "repo": _located(repo),
@@ -47,9 +48,9 @@ def start_workflow(
         session.show(started, lambda: session.fields(started))
         return
     session.say(f"workflow {started['workflow_id']}")
-    events = follow_workflow(session.api, started, say=session.say)
+    events = follow_workflow(session.api, started, tell=lambda event: session.say(progress(event)))
     end = end_of(session.api, started)
-    session.show({**end.as_json(), "timeline": events}, lambda: session.say(end.in_words()))
+    session.show({**end.as_json(), "timeline": events}, lambda: _tell_end(session, events, end.in_words()))
     if not end.is_success:
         raise typer.Exit(1)
 
@@ -116,6 +117,16 @@ def cancel_workflow(
 
     answer = session.api.post(f"/workflows/{part(workflow_id)}/cancel", {"cancelled_by": "cli", "reason": reason})
     session.show(answer, lambda: session.say(f"cancelled {workflow_id} at {answer.get('position')}"))
+
+
+def _tell_end(session: Session, events: list[dict[str, Any]], words: str) -> None:
+    from diurna_deploy.narration import line
+
+    session.say("")
+    session.say(f"Timeline: {len(events)} events", style="bold")
+    session.lines(line(event) for event in events)
+    session.say("")
+    session.say(words, style="bold")
 
 
 def _decide(session: Session, about: str, verb: str, decided_by: str, reason: str) -> None:
