@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from diurna_schemas.errors import BrokenChain
+from diurna_schemas.errors import BrokenChain, shown
 from diurna_schemas.message import Event, Message
 
 Headers = tuple[tuple[str, bytes], ...]
@@ -153,7 +154,12 @@ def link_of(headers: Iterable[tuple[str, bytes]]) -> Link:
             previous = value
         elif key == "chain_hash":
             digest = value
-    numbers = at.split(b".")
-    if len(numbers) != 3 or not all(number.isdigit() for number in numbers) or not (previous and digest):
-        raise BrokenChain(f"no link of the chain in the headers: chain_at is {at!r}")
-    return Link(int(numbers[0]), int(numbers[1]), int(numbers[2]), previous.decode(), digest.decode())
+    place = _PLACE.fullmatch(at)
+    if place is None or not _HASH.fullmatch(previous) or not _HASH.fullmatch(digest):
+        raise BrokenChain(f"no link of the chain in the headers: chain_at is {shown(at)}")
+    return Link(int(place[1]), int(place[2]), int(place[3]), previous.decode(), digest.decode())
+
+
+# Bounded, because headers come from anywhere: a number of thousands of digits would be another error than ours.
+_PLACE = re.compile(rb"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,18})")
+_HASH = re.compile(rb"[0-9a-f]{32}")
