@@ -122,14 +122,13 @@ class AgentsState:
     def is_waiting(self, waiting: Waiting) -> bool:
         """Whether a place in a queue still means something."""
         pending = self.requests.get(waiting.request_id)
-        return pending is not None and pending.instance_id is None
+        # The place too: an id that is used again, once it is forgotten, may have left an older one here.
+        return pending is not None and pending.instance_id is None and pending.place == waiting
 
     def is_due_live(self, due: Due) -> bool:
         """Whether a deadline still means something."""
         pending = self.requests.get(due.request_id)
-        if pending is None:
-            return False
-        return due.attempt == 0 or (pending.attempt == due.attempt and pending.instance_id is not None)
+        return pending is not None and due in pending.dues
 
 
 def dump(state: AgentsState) -> dict[str, Any]:
@@ -154,7 +153,7 @@ def dump(state: AgentsState) -> dict[str, Any]:
             ]
             for _, pending in sorted(state.requests.items())
         ],
-        "over": state.over.dump(),
+        "over": Window(state.over.began_ms, _as_lists(state.over.young), _as_lists(state.over.old)).dump(),
         "seen": state.seen.dump(),
     }
 
@@ -198,6 +197,10 @@ def load(dumped: dict[str, Any]) -> AgentsState:
         over=Window(over.began_ms, _as_over(over.young), _as_over(over.old)),
         seen=Window[int].load(dumped["seen"]),
     )
+
+
+def _as_lists(values: Map[str, Over]) -> Map[str, list[str]]:
+    return Map({key: list(value) for key, value in values.items()})
 
 
 def _as_over(values: Map[str, list[str]]) -> Map[str, Over]:
