@@ -41,10 +41,12 @@ from diurna_streams.deciders.rules import Decision
 QUEUE_DEPTH_MAX: Final = 10_000
 """Requests an agent may have waiting; one more is rejected."""
 INSTANCES_MAX: Final = 1_000
-DUE_MAX: Final = 500
-"""Deadlines one command settles; the rest is settled by the tick that follows at once."""
-DISPATCH_BYTES_MAX: Final = 300_000
-"""Payloads one command dispatches, so that its events fit into one batch; the rest follows with the next tick."""
+SPARE_BYTES: Final = 500_000
+"""What deadlines and dispatches may add to a command's own event, so that all of them fit into one batch.
+
+The rest follows with the tick that comes at once. Without this bound a crowd of deadlines would decide more than can
+be written, with this command and with every other: the partition would stand still for ever.
+"""
 
 
 def decide(state: AgentsState, command: AgentsCommand, heading: Heading) -> Decision[AgentsState, AgentsEvent]:
@@ -95,8 +97,7 @@ class _Draft:
         self._command_id = command_id
         self._offset = offset
         self._events: list[AgentsEvent] = []
-        self._dispatched_bytes = 0
-        self._has_dispatched = False
+        self._spare_bytes = SPARE_BYTES
 
     def decision(self) -> Decision[AgentsState, AgentsEvent]:
         return Decision(self.state, tuple(self._events))
@@ -107,11 +108,10 @@ class _Draft:
 
     def let_time_pass(self) -> None:
         """Everything that is due, in order of its time."""
-        for _ in range(DUE_MAX):
-            due = self.state.due.first
-            if due is None or due.at_ms > self.now_ms:
-                break
+        while (due := self.state.due.first) is not None and due.at_ms <= self.now_ms:
             pending = self.state.requests[due.request_id]  # the heap is pruned: its first item is live
+            if not self._spend(self._size(pending.request)):
+                break
             if due.attempt == 0:
                 self._time_out(pending)
             else:
@@ -253,14 +253,17 @@ class _Draft:
     def _dispatch(self, agent_id: str) -> None:
         """Gives waiting requests to instances, as long as there are both."""
         while (agent := self.state.agents.get(agent_id)) is not None and (first := agent.queue.first) is not None:
-            instance_id = agent.freest()
-            if instance_id is None:
-                return
             pending = self.state.requests[first.request_id]  # the queue is pruned: its first item is live
-            self._dispatched_bytes += len(pending.request.payload.encode())
-            if self._dispatched_bytes > DISPATCH_BYTES_MAX and self._has_dispatched:
+            if pending.attempt >= pending.request.attempts_max:
+                if not self._dead_letter(pending, "there was no room to say so at once"):
+                    return
+                continue
+            instance_id = agent.freest()
+            if instance_id is None or pending.deadline_ms <= self.now_ms:
+                return  # what is overdue is ended by the next tick: there was no room for it in this command
+            documents = (pending.request.payload, pending.request.metadata)
+            if not self._spend(self._size(pending.request) + sum(map(_bytes, documents))):
                 return
-            self._has_dispatched = True
             limit_ms = pending.request.attempt_timeout_ms
             attempt_deadline_ms = pending.deadline_ms if limit_ms is None else self.now_ms + limit_ms
             self.emit(
@@ -294,11 +297,28 @@ class _Draft:
         """Dead-letters those of these requests whose attempts are spent; the others are in the queue again."""
         for request_id in sorted(request_ids):
             pending = self.state.requests[request_id]
-            if pending.attempt >= pending.request.attempts_max:
-                error = f"{pending.attempt} of {pending.request.attempts_max} attempts are spent: {why}"
-                self.emit(
-                    RequestDeadLettered(**self._about_request(pending.request), attempts=pending.attempt, error=error)
-                )
+            if pending.attempt >= pending.request.attempts_max and not self._dead_letter(pending, why):
+                return  # it stays in the queue, and is dead-lettered when it comes to its head
+
+    def _dead_letter(self, pending: Pending, why: str) -> bool:
+        """Ends a request whose attempts are spent. False where that no longer fits."""
+        if not self._spend(self._size(pending.request)):
+            return False
+        error = f"{pending.attempt} of {pending.request.attempts_max} attempts are spent: {why}"
+        self.emit(RequestDeadLettered(**self._about_request(pending.request), attempts=pending.attempt, error=error))
+        return True
+
+    def _spend(self, size_bytes: int) -> bool:
+        """Takes room for an event that is not the command's own. False where there is none left."""
+        if size_bytes > self._spare_bytes:
+            return False
+        self._spare_bytes -= size_bytes
+        return True
+
+    def _size(self, request: AgentRequest) -> int:
+        """At least the bytes of an event about this request, its headers included and its documents not."""
+        ids = 2 * (len(self._command_id) + len(request.request_id) + len(request.correlation_id))
+        return EVENT_BYTES + ids + 3 * len(request.target_agent) + len(request.source_agent)
 
     def _reject(self, command: SubmitRequest, code: str, error: str) -> None:
         self.emit(RequestRejected(**self._about(command.agent_id), request=command.request, code=code, error=error))
@@ -345,6 +365,14 @@ class _Draft:
             "source_agent": request.source_agent,
             "correlation_id": request.correlation_id,
         }
+
+
+EVENT_BYTES: Final = 1_200
+"""Of an event: its headers' names, its hashes, times and numbers, its type, an instance's id, an error of ours."""
+
+
+def _bytes(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode())
 
 
 class _About(TypedDict):
