@@ -63,11 +63,17 @@ class History:
             link, verdict = None, Verdict.ALIEN
         if link is None or verdict is Verdict.ALIEN:
             self.head = self.head.past(record.offset)
+            if link is not None and self._is_expected(link):
+                # Our own event: what we decide from is not what was accepted, and would stay so.
+                self.expected.clear()
+                self.was_overtaken = True
             metrics.CHAIN_ALARMS.labels(topic=topic).inc()
             logger.error("an event does not link to the last accepted one", position=str(record.position))
             return Verdict.ALIEN
         if verdict is Verdict.DUPLICATE:
             self.head = self.head.past(record.offset)
+            if self._is_expected(link):
+                self.expected.popleft()  # another owner decided the same before: nothing was overtaken
             metrics.CHAIN_DUPLICATES.labels(topic=topic).inc()
             return verdict
         self._fold(record, link)
@@ -76,7 +82,7 @@ class History:
 
     def _fold(self, record: Record, link: Link) -> None:
         head = self.head.after(link, record.offset)
-        if self.expected and self.expected[0].hash == link.hash:
+        if self._is_expected(link):
             state = self.expected.popleft().state
             self.head = head
             if state is not None:
@@ -92,6 +98,9 @@ class History:
         event = self._codec.decode(record.value)
         self.settled = Settled(head, self._rules.evolve(self.settled.state, event, link.command_offset))
         self.head = head
+
+    def _is_expected(self, link: Link) -> bool:
+        return bool(self.expected) and self.expected[0].hash == link.hash
 
     def rewind(self) -> int:
         """Forgets what is not settled, and returns the offset to read on from."""
