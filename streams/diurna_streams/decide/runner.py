@@ -88,7 +88,9 @@ class Decider:
         self._clock_ms = clock_ms
         self._follower = Follower(log, codec, rules, TOPICS[rules.family.commands].partitions, learn)
         self._owned: dict[int, Owned] = {}
+        self._wanted: frozenset[int] = frozenset()
         self._producer: Producer | None = None
+        self._opening = asyncio.Lock()
         self._tasks: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
         self.is_ready = asyncio.Event()
@@ -133,7 +135,7 @@ class Decider:
 
     async def _place(self, placement: Placement, commands: Reader) -> None:
         while True:
-            wanted = await placement.changes()
+            self._wanted = wanted = await placement.changes()
             lost = self._owned.keys() - wanted
             for partition in lost:
                 del self._owned[partition]
@@ -161,10 +163,14 @@ class Decider:
         history = self._follower.histories[partition]
         history.expected.clear()
         history.was_overtaken = False
-        next_command = max(history.head.command_offset + 1, first)
-        self._owned[partition] = Owned(
-            history, history.state, history.head.hash, max(self._incarnation, history.head.incarnation), next_command
-        )
+        if partition not in self._wanted:
+            return  # taken away meanwhile
+        settled = history.settled  # not `history.head`: that may stand in the middle of a command
+        # After a restore the offsets of the commands begin anew; the incarnation says so.
+        is_same_log = settled.head.incarnation >= self._incarnation
+        next_command = max(settled.head.command_offset + 1, first) if is_same_log else first
+        incarnation = max(self._incarnation, settled.head.incarnation)
+        self._owned[partition] = Owned(history, settled.state, settled.head.hash, incarnation, next_command)
         await commands.start_at({place: next_command})
 
     def _commands(self, partition: int) -> TopicPartition:
@@ -298,9 +304,10 @@ class Decider:
         metrics.EVENTS.labels(family=self._rules.family.name).inc(len(batch.records))
 
     async def _writer(self) -> Producer:
-        if self._producer is None:
-            self._producer = await self._log.producer()
-        return self._producer
+        async with self._opening:  # or two partitions would open one each, and one of them would never be closed
+            if self._producer is None:
+                self._producer = await self._log.producer()
+            return self._producer
 
     async def _give_up(self, partition: int, commands: Reader, why: str) -> None:
         """After any doubt: a new producer, and everything that was not read back is decided again."""
@@ -382,5 +389,5 @@ class Decider:
                 at_ms=cast("int", settled.state.now_ms),
             )
             logger.info("snapshot", family=self._rules.family.name, partition=partition, size_bytes=size)
-        except Unavailable as error:
-            logger.warning("no snapshot was written", partition=partition, error=str(error))
+        except Exception:  # deciding goes on without: recovery only takes longer
+            logger.exception("no snapshot was written", family=self._rules.family.name, partition=partition)
