@@ -99,7 +99,11 @@ async def load(log: Log, codec: Codec, rules: Rules[Any, Any, Any], partition: i
     head = Head(
         first.next_event_offset, first.chain_hash, first.incarnation, first.last_command_offset, first.last_index
     )
-    return Settled(head, rules.load(orjson.loads(zlib.decompress(b"".join(piece.state for piece in whole)))))
+    try:
+        return Settled(head, rules.load(orjson.loads(zlib.decompress(b"".join(piece.state for piece in whole)))))
+    except Exception:  # a broken snapshot costs time, and never a start: the events have everything
+        logger.exception("a snapshot cannot be used", topic=place.topic, partition=partition)
+        return None
 
 
 async def _all_records(log: Log, place: TopicPartition) -> list[Record]:
