@@ -194,7 +194,7 @@ class KafkaProducer:
             return int((await future).offset)
         except (MessageSizeTooLargeError, RecordTooLargeError) as error:
             raise TooLarge("record", len(record.value or b""), BATCH_BYTES_MAX) from error
-        except (KafkaError, OSError) as error:
+        except (KafkaError, OSError, AssertionError) as error:  # aiokafka asserts that the partition exists
             raise _not_acknowledged(topic, partition, error) from error
 
     async def send_batch(self, topic: str, partition: int, records: Sequence[Outgoing]) -> int:
@@ -210,7 +210,7 @@ class KafkaProducer:
         try:
             future = await self._producer.send_batch(batch, topic, partition=partition)
             return int((await future).offset)
-        except (KafkaError, OSError) as error:
+        except (KafkaError, OSError, AssertionError) as error:
             raise _not_acknowledged(topic, partition, error) from error
 
     async def close(self) -> None:
@@ -271,7 +271,7 @@ class KafkaReader:
                     message.timestamp,
                     message.key,
                     message.value,
-                    tuple(message.headers),
+                    tuple((name, value or b"") for name, value in message.headers),  # Kafka allows null
                 )
                 for message in messages
                 if message.offset >= wanted
