@@ -144,7 +144,7 @@ def _error_of(response: httpx.Response, path: str) -> DiurnaError:
 
 def _invalid(problem: dict[str, Any], detail: str) -> InvalidInput:
     faults = problem.get("errors")
-    first = cast("list[Any]", faults)[0] if isinstance(faults, list) and faults else {}
+    first: object = cast("list[object]", faults)[0] if isinstance(faults, list) and faults else {}
     fault = cast("dict[str, Any]", first) if isinstance(first, dict) else {}
     error = InvalidInput(str(fault.get("field", "body")), fault.get("value"), str(fault.get("reason", detail)))
     error.args = (detail,)

@@ -45,6 +45,7 @@ class Connection:
         self.codec = codec
         self.clock_ms = clock_ms
         self.directory = directory
+        self.learn = learn
         self.sender = Sender(log, codec, source=source, clock_ms=clock_ms)
         self.tail = Tail(log, codec, heads=heads, learn=learn)
         self._owns_log = owns_log

@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import structlog
 
@@ -151,20 +151,21 @@ class RegistryClient:
     async def get_agent(self, agent_id: str) -> AgentInfo:
         """What the registry knows of an agent. Raises `NotFound`."""
         found = await self._read(path_of("agents", checked_name("agent_id", agent_id)))
-        return validated(AgentInfo, found)
+        return validated(AgentInfo, _object(found))
 
     async def list_agents(self, status: str | None = None, *, capability: str | None = None) -> list[AgentInfo]:
         """All agents, or those in a status or with a capability."""
         found = await self._read("/agents", status=status, capability=capability, limit=1000)
-        return [validated(AgentInfo, agent) for agent in found]
+        return [validated(AgentInfo, _object(agent)) for agent in found]
 
     async def check_health(self, agent_id: str) -> AgentHealth:
         """Whether an agent was heard from lately. Raises `NotFound`."""
-        return validated(AgentHealth, await self._read(path_of("health", checked_name("agent_id", agent_id))))
+        found = await self._read(path_of("health", checked_name("agent_id", agent_id)))
+        return validated(AgentHealth, _object(found))
 
     async def _search(self, text: str) -> list[CapabilityMatch]:
         found = await self._read("/capabilities/search", q=text)
-        return [validated(CapabilityMatch, match) for match in found]
+        return [validated(CapabilityMatch, _object(match)) for match in found]
 
     async def _read(self, path: str, **parameters: str | int | None) -> Any:
         return await self._client().read(path, {**parameters, "min_position": self._written})
@@ -187,6 +188,10 @@ class RegistryClient:
         if self._api is None:
             self._api = ApiClient(self._registry_url or api_url())
         return self._api
+
+
+def _object(found: object) -> dict[str, Any]:
+    return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
 
 def _capability(given: AgentCapability | Mapping[str, Any] | str) -> dict[str, Any]:

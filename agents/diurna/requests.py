@@ -17,7 +17,7 @@ from diurna.metrics import REQUEST_SECONDS, REQUESTS_ACTIVE
 from diurna.responses import command_id_of, response_of, submission
 from diurna.seen import Seen
 from diurna_schemas.agents import AgentCommandRefused, AgentCommandRepeated, CancelRequest, SubmitRequest
-from diurna_schemas.errors import DiurnaError, Unavailable, Unreadable
+from diurna_schemas.errors import AgentOffline, DiurnaError, Unavailable, Unreadable
 from diurna_schemas.ids import ANY_AGENT, AgentId
 from diurna_schemas.message import Event
 from diurna_schemas.shapes import AgentRequestEvent, AgentResponseEvent, AgentResponseStatus
@@ -102,13 +102,10 @@ class _Asked:
         self._traceparent = traceparent
 
     async def answer(self) -> AgentResponseEvent:
-        target = AgentId(self._request.target_agent)
-        if target == ANY_AGENT:
-            found = await _any_agent(self._connection, self._request)
-            if found is None:
-                error = f"agent offline: any: no live agent has the capability {capability_of(self._request)!r}"
-                return _own_answer(self._request, AgentResponseStatus.REJECTED, error, "agent_offline", 0)
-            target = AgentId(found)
+        try:
+            target = await target_of(self._connection, self._request)
+        except AgentOffline as error:
+            return _own_answer(self._request, AgentResponseStatus.REJECTED, error.reason, error.code, 0)
         command = submission(self._request, target)
         tail = self._connection.tail
         await tail.watch([events_of(command)])
@@ -157,11 +154,20 @@ def capability_of(request: AgentRequestEvent) -> str:
     return str(request.request_type)
 
 
-async def _any_agent(connection: Connection, request: AgentRequestEvent) -> str | None:
+async def target_of(connection: Connection, request: AgentRequestEvent) -> AgentId:
+    """The agent a request goes to; "any" is the least loaded live one with the capability.
+
+    Raises `AgentOffline` where nobody has it, `Unavailable` where nobody can say.
+    """
+    if request.target_agent != ANY_AGENT:
+        return AgentId(request.target_agent)
     if connection.directory is None:
         raise Unavailable("the target 'any' needs the registry: set DIURNA_API_URL, or name an agent")
-    candidates = await connection.directory.candidates(capability_of(request))
-    return chosen(candidates, excluded=request.source_agent)
+    capability = capability_of(request)
+    found = chosen(await connection.directory.candidates(capability), excluded=request.source_agent)
+    if found is None:
+        raise AgentOffline(ANY_AGENT, f"no live agent has the capability {capability!r}")
+    return AgentId(found)
 
 
 async def _send_quietly(connection: Connection, cancel: CancelRequest) -> None:

@@ -1,0 +1,132 @@
+"""Events over HTTP: tell everyone, and hear what happens as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated, Any, Final
+
+import orjson
+from fastapi import APIRouter, Header, Request, Response
+from pydantic import Field
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from diurna.documents import json_text, validated
+from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, takes
+from diurna.problems import body_of
+from diurna.stream import EventStream, Filter, described
+from diurna_schemas.agents import Priority
+from diurna_schemas.errors import Unavailable
+from diurna_schemas.ids import Id, Name
+from diurna_schemas.records import Broadcast
+
+STREAMS_MAX: Final = 100
+ANSWERS_MAX: Final = 10_000
+_PING_SECONDS: Final = 15
+
+
+class EventBody(Body):
+    """What to tell everyone, or `target_agents`."""
+
+    event_type: Name
+    data: dict[str, Any] = Field(default_factory=dict[str, Any])
+    source: Name = "unknown"
+    correlation_id: Id | None = None
+    target_agents: list[Name] = Field(default_factory=lambda: ["all"], min_length=1)
+    priority: Priority = "normal"
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
+class _Answers:
+    """The first answers to keys. Broadcasts are decided by nobody, so this process remembers what it wrote."""
+
+    def __init__(self) -> None:
+        self._by_id: OrderedDict[str, asyncio.Task[dict[str, Any]]] = OrderedDict()
+
+    async def first(self, broadcast: Broadcast, gateway: Gateway, traceparent: str | None) -> dict[str, Any]:
+        """Writes it once. The write goes on when its first caller hangs up: others may wait for it too."""
+        task = self._by_id.get(broadcast.broadcast_id)
+        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
+            task = asyncio.create_task(_publish(broadcast, gateway, traceparent))
+            self._by_id[broadcast.broadcast_id] = task
+            while len(self._by_id) > ANSWERS_MAX:
+                self._by_id.popitem(last=False)
+        return await asyncio.shield(task)
+
+
+def add_routes(router: APIRouter, gateway: Gateway) -> None:
+    """POST /events and GET /events/stream."""
+    answers = _Answers()
+    connection = gateway.connection
+    streams = 0
+
+    @router.post("/events", status_code=201, tags=["events"], openapi_extra=takes(EventBody))
+    async def publish(request: Request) -> Response:
+        """Tells everyone. The same `Idempotency-Key` again gives the same `id` and, from this server, position."""
+        given = validated(EventBody, await body_of(request))
+        broadcast = validated(
+            Broadcast,
+            {
+                "broadcast_id": command_id(request),
+                "event_type": given.event_type,
+                "source_agent": given.source,
+                "target_agents": given.target_agents,
+                "data": json_text("data", given.data),
+                "priority": given.priority,
+                "metadata": json_text("metadata", given.metadata),
+                "correlation_id": given.correlation_id,
+                "created_at_ms": connection.clock_ms(),
+            },
+        )
+        traceparent = request.headers.get("traceparent")
+        if has_key(request):
+            return answer(await answers.first(broadcast, gateway, traceparent), 201)
+        return answer(await _publish(broadcast, gateway, traceparent), 201)
+
+    @router.get("/events/stream", tags=["events"], response_class=EventSourceResponse)
+    async def stream(  # noqa: PLR0917 - query parameters have names
+        topic: str | None = None,
+        type: str | None = None,  # noqa: A002 - CloudEvents' own word
+        subject: str | None = None,
+        correlation_id: str | None = None,
+        after: str | None = None,
+        last_event_id: Annotated[str | None, Header()] = None,
+    ) -> Response:
+        """The log as Server-Sent Events, live. Each `id` taken up as `Last-Event-ID` leaves out and repeats nothing.
+
+        An id is a list of positions, `topic:partition:next offset`, joined by commas. A single position is accepted
+        too, as the last event that was seen; `after` is the same for clients that cannot set the header.
+        """
+        nonlocal streams
+        if streams >= STREAMS_MAX:
+            raise Unavailable(f"{STREAMS_MAX} streams are open already: try again later")
+        found = EventStream(
+            connection.log, connection.codec, Filter(topic, type, subject, correlation_id), learn=connection.learn
+        )
+        starting = await found.start(last_event_id or after)
+
+        async def sent() -> AsyncGenerator[ServerSentEvent]:
+            nonlocal streams
+            streams += 1
+            cursor = ""
+            try:
+                async with aclosing(found.events(starting)) as events:
+                    async for streamed in events:
+                        if streamed.seen is not None:
+                            data = orjson.dumps(described(streamed.seen)).decode()
+                            yield ServerSentEvent(data, event=streamed.seen.type_name, id=streamed.cursor)
+                        elif streamed.cursor != cursor:
+                            # A client that goes before anything came has a place to come back to.
+                            yield ServerSentEvent(id=streamed.cursor, comment="nothing yet")
+                        cursor = streamed.cursor
+            finally:
+                streams -= 1
+
+        return EventSourceResponse(sent(), ping=_PING_SECONDS)
+
+
+async def _publish(broadcast: Broadcast, gateway: Gateway, traceparent: str | None) -> dict[str, Any]:
+    position = await gateway.connection.sender.broadcast(broadcast, traceparent=traceparent)
+    return {"id": broadcast.broadcast_id, "event_type": broadcast.event_type, "position": str(position)}

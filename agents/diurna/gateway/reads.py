@@ -1,0 +1,45 @@
+"""What the writing routes must look up: which partition an id belongs to, as the projection knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Final, Protocol, TypeVar
+
+from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_exponential
+
+from diurna_schemas.errors import NotFound
+
+Found = TypeVar("Found")
+
+LOOK_SECONDS_MAX: Final = 2.0
+"""What was written a moment ago is not in the tables yet; so long an unknown id is looked for."""
+
+
+class Reads(Protocol):
+    """The projection, as far as writing needs it."""
+
+    async def agent_of_request(self, request_id: str) -> str | None:
+        """The agent a request was submitted to."""
+        ...
+
+    async def workflow_of_approval(self, approval_id: str) -> str | None:
+        """The workflow that waits for an approval."""
+        ...
+
+    async def has_agent(self, agent_id: str) -> bool:
+        """Whether an agent is registered."""
+        ...
+
+
+async def looked_up(kind: str, id: str, look: Callable[[str], Awaitable[Found | None]]) -> Found:  # noqa: A002
+    """What belongs to an id. Raises `NotFound` where it is still unknown after a moment."""
+    retrying = AsyncRetrying(
+        retry=retry_if_result(lambda found: not found),
+        stop=stop_after_delay(LOOK_SECONDS_MAX),
+        wait=wait_exponential(multiplier=0.02, max=0.25),
+        retry_error_callback=lambda _: None,
+    )
+    found: Found | None = await retrying(look, id)
+    if not found:
+        raise NotFound(kind, id)
+    return found
