@@ -69,7 +69,7 @@ def register_agent(
         "agent_name": name or agent_id,
         "base_url": base_url,
         "capabilities": capabilities,
-        "metadata": json_object("metadata", metadata),
+        "metadata": json_object("--metadata", metadata),
     }
     answer = session.api.post("/register", body)
     session.show(answer, lambda: session.say(f"registered {agent_id} at {answer.get('position')}"))

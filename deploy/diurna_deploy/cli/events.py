@@ -22,7 +22,7 @@ def publish_event(
     """Publishes an event to whoever listens."""
     from diurna_deploy.cli.wire import event_body
 
-    answer = session.api.post("/events", event_body(event_type, json_object("data", data), source, correlation_id))
+    answer = session.api.post("/events", event_body(event_type, json_object("--data", data), source, correlation_id))
     session.show(answer, lambda: session.say(f"published {event_type} at {answer.get('position')}"))
 
 

@@ -31,7 +31,7 @@ def send_request(
         "source_agent": source,
         "target_agent": target,
         "request_type": request_type,
-        "payload": json_object("payload", payload),
+        "payload": json_object("--payload", payload),
         "priority": priority,
         "timeout_seconds": timeout,
     }

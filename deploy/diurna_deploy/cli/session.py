@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
@@ -107,27 +107,25 @@ def _cell(value: object) -> str:
             return json.dumps(value, ensure_ascii=False, default=str)
 
 
-def json_object(field: str, text: str) -> dict[str, Any]:
+def json_object(option: str, text: str) -> dict[str, Any]:
     """The JSON object an option holds; `@FILE` reads it from a file, `-` from the input.
 
-    Raises `InvalidInput` where it is none.
+    Raises `BadParameter`, a usage error, where it is none.
     """
-    from diurna_schemas.errors import InvalidInput
-
     if text == "-":
         text = sys.stdin.read()
     elif text.startswith("@"):
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
         except OSError as error:
-            raise InvalidInput(field, text, f"the file cannot be read ({error.strerror})") from error
+            raise typer.BadParameter(f"{option}: {text} cannot be read: {error.strerror}") from error
     try:
         found: object = json.loads(text)
     except ValueError as error:
-        raise InvalidInput(field, text, f"not JSON ({error})") from error
+        raise typer.BadParameter(f"{option}: not JSON ({error}), got {text[:80]!r}") from error
     if not isinstance(found, dict):
-        raise InvalidInput(field, text, "a JSON object is needed")
-    return found  # pyright: ignore[reportUnknownVariableType]
+        raise typer.BadParameter(f"{option}: a JSON object is needed, got {text[:80]!r}")
+    return cast("dict[str, Any]", found)
 
 
 _COMMON = (

@@ -41,7 +41,7 @@ def start_workflow(
         "deploy_to": None if deploy_to is None else str(deploy_to.expanduser().absolute()),
         "policy": policy,
     }
-    given = {**json_object("input", more), **{name: value for name, value in options.items() if value is not None}}
+    given = {**json_object("--input", more), **{name: value for name, value in options.items() if value is not None}}
     _check_input(workflow_type, given)
     started = session.api.post("/workflows", {"workflow_type": workflow_type, "input": given})
     if not follow:

@@ -1,0 +1,250 @@
+"""The command line against a scripted API: what it asks, what it prints, and how it exits."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from diurna_deploy import cli
+from diurna_deploy.cli.app import app
+from support.scripted_api import ScriptedApi, scripted_api
+
+Run = Callable[..., tuple[int, str, str]]
+EVENT = {
+    "position": "agents.events:3:17",
+    "type": "request.submitted",
+    "subject": "r-1",
+    "time": "2026-11-23T22:12:49.123Z",
+    "data": {"request": {"source_agent": "cli", "target_agent": "code-review", "request_type": "get_status"}},
+}
+STARTED = {"workflow_id": "w-1", "request_id": "r-1", "position": "agents.commands:0:5"}
+START = ("workflow", "start", "pr_deployment", "--base", "main", "--head", "feature", "--deploy-to", "/srv/x")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    def call(*arguments: str, api: ScriptedApi | None = None) -> tuple[int, str, str]:
+        extra = [] if api is None else ["--api-url", api.url]
+        monkeypatch.setattr(sys, "argv", ["diurna", *arguments, *extra])
+        code = cli.run(app)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def api() -> Iterator[ScriptedApi]:
+    with scripted_api({}) as found:
+        yield found
+
+
+def leaves() -> list[tuple[str, ...]]:
+    import typer
+
+    def walk(command: Any, path: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        if hasattr(command, "commands"):
+            for name, child in command.commands.items():
+                yield from walk(child, (*path, name))
+        else:
+            yield path
+
+    return list(walk(typer.main.get_command(app), ()))
+
+
+def test_exactly_the_commands_that_exist_are_listed() -> None:
+    assert {" ".join(path) for path in leaves()} == {
+        *("up", "down", "status", "doctor", "demo", "bench"),
+        *(f"agent {verb}" for verb in ("list", "show", "search", "register", "deregister")),
+        *(f"request {verb}" for verb in ("send", "show", "list", "cancel")),
+        *(f"workflow {verb}" for verb in ("start", "list", "show", "history", "approve", "reject", "cancel")),
+        *(f"event {verb}" for verb in ("publish", "tail", "trace")),
+        *("projection status", "dead-letter list"),
+        *(f"schema {verb}" for verb in ("check", "register", "list")),
+    }
+
+
+@pytest.mark.parametrize("path", leaves(), ids=" ".join)
+def test_every_command_takes_the_options_of_every_command(run: Run, path: tuple[str, ...]) -> None:
+    code, out, _ = run(*path, "--help")
+    assert code == 0
+    assert all(option in out for option in ("--json", "--state-dir", "--api-url"))
+
+
+def test_help_is_there_in_half_a_second() -> None:
+    took = []
+    for _ in range(3):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", "from diurna_deploy.cli import main; main()", "--help"], check=True,
+                       stdout=subprocess.DEVNULL)  # fmt: skip
+        took.append(time.perf_counter() - began)
+    assert min(took) < 0.5
+
+
+def test_nobody_answering_exits_3_and_says_what_to_do(run: Run) -> None:
+    code, out, err = run("agent", "list", "--api-url", "http://127.0.0.1:9")
+    assert (code, out) == (3, "")
+    assert "diurna up --detach" in err
+
+
+def test_no_stack_at_all_exits_3_and_says_what_to_do(run: Run, tmp_path: Path) -> None:
+    code, _, err = run("agent", "list", "--state-dir", str(tmp_path))
+    assert code == 3
+    assert "diurna up" in err
+
+
+def test_an_unknown_command_exits_2(run: Run) -> None:
+    assert run("agent", "dance")[0] == 2
+    assert run("no-such-noun")[0] == 2
+    assert run("request", "send", "x", "y", "--timeout", "soon")[0] == 2
+
+
+def test_a_refusal_exits_1_in_words_and_in_json(run: Run, api: ScriptedApi) -> None:
+    problem = {"title": "Not Found", "status": 404, "detail": "no agent with id 'nobody'", "code": "not_found"}
+    api.answers["GET /agents/nobody"] = (404, problem)
+    code, _, err = run("agent", "show", "nobody", api=api)
+    assert (code, err) == (1, "diurna: no agent with id 'nobody'\n")
+    code, _, err = run("agent", "show", "nobody", "--json", api=api)
+    assert (code, json.loads(err)["error"]["code"]) == (1, "not_found")
+
+
+def test_a_server_error_exits_3(run: Run, api: ScriptedApi) -> None:
+    api.answers["GET /agents"] = (503, {"title": "Service Unavailable", "detail": "the database is away"})
+    code, _, err = run("agent", "list", api=api)
+    assert code == 3
+    assert "the database is away" in err
+
+
+def test_agents_are_listed_in_columns_without_colours(run: Run, api: ScriptedApi) -> None:
+    agent = {"agent_id": "cicd", "agent_name": "CI", "status": "active", "capabilities": [{"name": "run_pipeline"}]}
+    api.answers["GET /agents"] = [agent]
+    code, out, _ = run("agent", "list", "--status", "active", "--capability", "run_pipeline", api=api)
+    assert code == 0
+    assert out.splitlines()[0].split() == ["agent_id", "agent_name", "status", "last_heartbeat", "capabilities"]
+    assert out.splitlines()[1].split() == ["cicd", "CI", "active", "-", "run_pipeline"]
+    assert "\x1b" not in out
+    assert api.asked[-1][1] == {"status": "active", "capability": "run_pipeline"}
+    assert json.loads(run("agent", "list", "--json", api=api)[1]) == [agent]
+
+
+def test_an_agent_is_registered_with_its_capabilities(run: Run, api: ScriptedApi) -> None:
+    api.answers["POST /register"] = {"agent_id": "mine", "position": "agents.events:1:2"}
+    assert (
+        run("agent", "register", "mine", "--capability", "sing=Sings songs", "--metadata", '{"a": 1}', api=api)[0] == 0
+    )
+    body = api.asked[-1][2]
+    assert body["capabilities"] == [{"name": "sing", "description": "Sings songs"}]
+    assert body["metadata"] == {"a": 1}
+
+
+@pytest.mark.parametrize(("status", "code"), [("success", 0), ("rejected", 1), ("timeout", 1), ("error", 1)])
+def test_sending_a_request_exits_as_it_was_answered(run: Run, api: ScriptedApi, status: str, code: int) -> None:
+    api.answers["POST /agent-request"] = {"request_id": "r-1", "status": status, "result": {"x": 1}}
+    got, out, _ = run("request", "send", "cicd", "get_status", "--payload", '{"a": 1}', "--json", api=api)
+    assert got == code
+    assert json.loads(out)["status"] == status
+    assert api.asked[-1][2]["payload"] == {"a": 1}
+
+
+def test_a_payload_that_is_no_json_object_is_a_usage_error_before_anything_is_sent(run: Run, api: ScriptedApi) -> None:
+    for payload in ("[1]", "{", "@/no/such/file"):
+        code, _, err = run("request", "send", "cicd", "get_status", "--payload", payload, api=api)
+        assert code == 2
+        assert "--payload" in err
+    assert api.asked == []
+
+
+def test_tailing_prints_each_event_and_ends_at_the_count(run: Run, api: ScriptedApi) -> None:
+    api.answers["GET /events/stream"] = "".join(f"id: {n}\ndata: {json.dumps(EVENT)}\n\n" for n in range(3))
+    code, out, _ = run("event", "tail", "--count", "2", "--topic", "agents.events", api=api)
+    assert code == 0
+    assert len(out.splitlines()) == 2
+    assert "agents.events:3:17" in out
+    assert "cli asks code-review: get_status" in out
+    assert api.asked[-1][1] == {"topic": "agents.events"}
+
+
+def test_tracing_something_nobody_did_exits_1(run: Run, api: ScriptedApi) -> None:
+    api.answers["GET /timeline/nothing"] = []
+    assert run("event", "trace", "nothing", api=api)[0] == 1
+
+
+def answered(status: str, *, is_success: bool) -> dict[str, Any]:
+    final = {"deployment_status": status, "success": is_success, "reason": "because"}
+    return {"request_id": "r-1", "status": "success", "result": final}
+
+
+@pytest.mark.parametrize(("status", "code"), [("deployed", 0), ("tests_failed", 1), ("rolled_back", 1)])
+def test_following_a_workflow_exits_as_it_ended(run: Run, api: ScriptedApi, status: str, code: int) -> None:
+    over = {**EVENT, "type": "request.completed", "position": "agents.events:3:18", "data": {"status": "success"}}
+    looks = iter([[EVENT], [EVENT], [EVENT, over], [EVENT, over]])
+    api.answers["POST /workflows"] = (202, STARTED)
+    api.answers["GET /timeline/w-1"] = lambda _: next(looks)
+    api.answers["GET /requests/r-1"] = answered(status, is_success=code == 0)
+    got, out, _ = run(*START, "--repo", "somewhere", "--policy", "never", api=api)
+    assert got == code
+    assert out.count("agents.events:3:17") == 1
+    assert out.splitlines()[-1] == f"{status}: because"
+    given = api.asked[0][2]["input"]
+    assert given == {"repo": str(Path.cwd() / "somewhere"), "base": "main", "head": "feature", "deploy_to": "/srv/x",
+                     "policy": "never"}  # fmt: skip
+
+
+def test_a_workflow_that_was_never_taken_in_says_why(run: Run, api: ScriptedApi) -> None:
+    api.answers["POST /workflows"] = (202, STARTED)
+    api.answers["GET /timeline/w-1"] = [{**EVENT, "type": "request.rejected"}]
+    api.answers["GET /requests/r-1"] = {
+        "request_id": "r-1",
+        "status": "rejected",
+        "error": "agent offline: orchestrator",
+    }
+    code, out, _ = run(*START, "--repo", "https://example.com/x.git", "--json", api=api)
+    assert code == 1
+    found = json.loads(out)
+    assert (found["deployment_status"], found["reason"]) == ("failed", "agent offline: orchestrator")
+    assert api.asked[0][2]["input"]["repo"] == "https://example.com/x.git"
+
+
+def test_without_follow_it_returns_at_once(run: Run, api: ScriptedApi) -> None:
+    api.answers["POST /workflows"] = (202, STARTED)
+    code, out, _ = run(*START, "--repo", "git@example.com:x.git", "--no-follow", "--json", api=api)
+    assert (code, json.loads(out)) == (0, STARTED)
+    assert api.asked[0][2]["input"]["repo"] == "git@example.com:x.git"
+
+
+def test_a_pr_deployment_without_its_ends_is_a_usage_error(run: Run, api: ScriptedApi) -> None:
+    code, _, err = run("workflow", "start", "pr_deployment", "--repo", ".", api=api)
+    assert code == 2
+    assert "--base, --head, --deploy-to" in err
+    assert api.asked == []
+
+
+def test_approving_finds_the_approval_of_the_workflow(run: Run, api: ScriptedApi) -> None:
+    api.answers["GET /approvals"] = [{"approval_id": "a-1", "workflow_id": "w-1", "status": "pending"}]
+    api.answers["POST /approvals/a-1/approve"] = {"approval_id": "a-1", "position": "workflows.events:0:9"}
+    assert run("workflow", "approve", "w-1", "--by", "ada", "--reason", "fine", api=api)[0] == 0
+    assert api.asked[-1][2] == {"decided_by": "ada", "reason": "fine"}
+    code, _, err = run("workflow", "reject", "w-2", api=api)
+    assert code == 1
+    assert "w-2" in err
+
+
+def test_a_decided_approval_is_not_decided_again(run: Run, api: ScriptedApi) -> None:
+    api.answers["GET /approvals"] = [{"approval_id": "a-1", "workflow_id": "w-1", "status": "approved"}]
+    code, _, err = run("workflow", "approve", "w-1", api=api)
+    assert code == 1
+    assert "approved already" in err
+
+
+def test_publishing_an_event_sends_its_data(run: Run, api: ScriptedApi) -> None:
+    api.answers["POST /events"] = {"id": "b-1", "position": "broadcasts:2:4"}
+    assert run("event", "publish", "task.delegated", "--data", '{"subtask": 7}', api=api)[0] == 0
+    assert api.asked[-1][2]["event_type"] == "task.delegated"
+    assert api.asked[-1][2]["data"] == {"subtask": 7}
