@@ -1,0 +1,124 @@
+"""W1: a request to an agent in another process and back, beside a raw ping-pong over two topics of the same broker."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from diurna_deploy.bench.rounds import Measures, Rounds, interleaved
+from diurna_schemas.errors import Unavailable
+
+P50_RATIO_MAX: Final = 2.5
+RATE_RATIO_MIN: Final = 0.15
+_READY_SECONDS: Final = 60.0
+_ROUND_SECONDS: Final = 300.0
+_STOP_SECONDS: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How much is asked: one at a time after a warm-up, then many at once."""
+
+    warm_up: int = 200
+    one_at_a_time: int = 1_000
+    at_once: int = 6_000
+    in_flight: int = 64
+
+    def arguments(self) -> list[str]:
+        return [str(self.warm_up), str(self.one_at_a_time), str(self.at_once), str(self.in_flight)]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The medians, and how they stand to the reference's."""
+
+    rounds: Rounds
+
+    def summary(self) -> dict[str, float | bool]:
+        """The figures in short."""
+        found = self.rounds
+        p50, rate = found.ratio("diurna", "raw", "p50_ms"), found.ratio("diurna", "raw", "rate")
+        return {
+            "p50_ms": found.median("diurna", "p50_ms"),
+            "p99_ms": found.median("diurna", "p99_ms"),
+            "requests_per_second": found.median("diurna", "rate"),
+            "raw_p50_ms": found.median("raw", "p50_ms"),
+            "raw_p99_ms": found.median("raw", "p99_ms"),
+            "raw_requests_per_second": found.median("raw", "rate"),
+            "p50_ratio": p50,
+            "p99_ratio": found.ratio("diurna", "raw", "p99_ms"),
+            "rate_ratio": rate,
+            "is_reached": p50 <= P50_RATIO_MAX and rate >= RATE_RATIO_MIN,
+        }
+
+
+async def measure(
+    bootstrap_servers: str,
+    *,
+    schema_registry_url: str | None = None,
+    rounds: int = 3,
+    load: Load | None = None,
+    own_deciders: bool = True,
+) -> Result:
+    """Measures on a broker. `own_deciders`: nobody decides there yet, so a process is started that does.
+
+    Without a schema registry, records carry numbers of their own: then nobody else may decide on that broker.
+    """
+    target = [bootstrap_servers, schema_registry_url or "-", f"bench-{uuid.uuid4().hex[:8]}"]
+    asked = (load or Load()).arguments()
+    async with AsyncExitStack() as stack:
+        if own_deciders:
+            await stack.enter_async_context(_process("deciders", *target))
+        await stack.enter_async_context(_process("echo", *target))
+        await stack.enter_async_context(_process("raw-echo", *target))
+
+        async def diurna() -> Measures:
+            return await _measured("client", *target, *asked)
+
+        async def raw() -> Measures:
+            return await _measured("raw-client", *target, *asked)
+
+        return Result(await interleaved({"raw": raw, "diurna": diurna}, rounds=rounds))
+
+
+@asynccontextmanager
+async def _process(role: str, *arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]:
+    """A process that has said that it is ready; stopped when the block ends."""
+    process = await _started(role, *arguments)
+    try:
+        async with asyncio.timeout(_READY_SECONDS):
+            said = await process.stdout.readline() if process.stdout else b""
+        if said.strip() != b"ready":
+            raise Unavailable(f"the bench's process {role} did not start: {said!r}")
+        yield process
+    finally:
+        if process.returncode is None:
+            process.terminate()
+            try:
+                async with asyncio.timeout(_STOP_SECONDS):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+
+async def _measured(role: str, *arguments: str) -> Measures:
+    process = await _started(role, *arguments)
+    async with asyncio.timeout(_ROUND_SECONDS):
+        out, _ = await process.communicate()
+    if process.returncode != 0:
+        raise Unavailable(f"the bench's process {role} ended with {process.returncode}")
+    found: dict[str, float] = json.loads(out.splitlines()[-1])
+    return found
+
+
+async def _started(role: str, *arguments: str) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "diurna_deploy.bench.w1_processes", role, *arguments, stdout=asyncio.subprocess.PIPE
+    )
