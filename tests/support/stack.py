@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -113,3 +113,18 @@ class Databases:
             await connection.execute(statement)
         finally:
             await connection.close()
+
+
+def own_settings(state_dir: Path, **given: object) -> Settings:
+    """Settings for a stack of a test's own: its state is thrown away, what was downloaded is shared."""
+    chosen = {"api_port": 0, "cache_dir": Settings().cache_dir, "state_dir": state_dir, **given}
+    # model_construct would skip the checks; an explicit None keeps the environment's servers out
+    outside = ("kafka_bootstrap_servers", "database_url", "schema_registry_url", "api_url")
+    return Settings(**{**dict.fromkeys(outside), **chosen})  # type: ignore[arg-type]
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], *, seconds: float = 15.0) -> None:
+    """Waits until the condition holds; fails where it does not in time."""
+    async with asyncio.timeout(seconds):
+        while not await condition():  # noqa: ASYNC110 - the condition is another process's
+            await asyncio.sleep(0.05)

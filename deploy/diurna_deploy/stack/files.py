@@ -44,6 +44,11 @@ class FileLock:
             raise Unavailable(f"{path} cannot be locked: {error.strerror}: use a local file system") from error
         return cls(path, descriptor)
 
+    def sign(self) -> None:
+        """Writes into the file who holds it, for others' error messages."""
+        os.ftruncate(self.descriptor, 0)
+        os.pwrite(self.descriptor, json.dumps({"pid": os.getpid()}).encode(), 0)
+
     def release(self) -> None:
         """Lets go of our descriptor; a process that inherited it keeps the lock."""
         if self.descriptor >= 0:

@@ -166,7 +166,6 @@ class KafkaNode(Node):
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            umask=0o077,
         )
 
 

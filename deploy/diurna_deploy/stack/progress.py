@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
 
 
 class Teller(Protocol):
@@ -59,6 +59,8 @@ class Bars(Lines):
     """Lines above, and a bar below for what is being downloaded."""
 
     def __init__(self, stream: IO[str]) -> None:
+        from rich.console import Console  # only where somebody looks
+
         super().__init__(stream)
         self._console = Console(file=stream)
         self._bars: Progress | None = None
@@ -71,6 +73,8 @@ class Bars(Lines):
 
     def download(self, part: str, bytes_done: int, bytes_total: int) -> None:
         if self._bars is None:
+            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
             columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
             self._bars = Progress(*columns, console=self._console, transient=True)
             self._bars.start()
