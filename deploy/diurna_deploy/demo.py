@@ -39,7 +39,7 @@ def run_demo(settings: Settings, session: Session, *, subject: Subject | None, k
 
     began = time.monotonic()
     _heading(session, "Starting Kafka, Postgres, the registry, the deciders, the projector, the API and six agents")
-    stack = asyncio.run(start_stack(settings, say=session.say))
+    stack = asyncio.run(start_stack(settings))
     session.say(f"Everything answers after {time.monotonic() - began:.1f} s.")
     try:
         code = _deploy(settings, session, stack, subject)

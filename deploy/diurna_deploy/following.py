@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
+from urllib.parse import quote
 
 from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
 from diurna_deploy.narration import parsed
-from diurna_schemas.errors import Unavailable
+from diurna_schemas.errors import Refused, Unavailable
 
 _OVER: Final = frozenset(
     {"request.completed", "request.rejected", "request.timed_out", "request.cancelled", "request.dead_lettered"}
@@ -26,6 +27,8 @@ class Reads(Protocol):
     """The API, as far as following needs it."""
 
     def get(self, path: str, **parameters: Any) -> Any: ...
+
+    def get_all(self, path: str, **parameters: Any) -> list[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +57,13 @@ class End:
 
 
 def timeline(api: Reads, correlation_id: str) -> list[Event]:
-    """Every event of one piece of work, in order."""
-    from urllib.parse import quote
-
-    found = api.get(f"/timeline/{quote(correlation_id, safe='')}", limit=1000)
-    events = found.get("events", []) if isinstance(found, dict) else found  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-    return cast("list[Event]", events)
+    """Every event of one piece of work, in order; none where there is no such work."""
+    try:
+        return cast("list[Event]", api.get_all(f"/timeline/{quote(correlation_id, safe='')}"))
+    except Refused as error:
+        if error.code == "not_found":
+            return []
+        raise
 
 
 def follow_workflow(api: Reads, started: Mapping[str, Any], *, tell: Callable[[Event], object]) -> list[Event]:
@@ -98,8 +102,6 @@ def _ends(event: Event, request_id: str) -> bool:
 
 def end_of(api: Reads, started: Mapping[str, Any]) -> End:
     """How the workflow ended, read from the answer of the agent that drove it."""
-    from urllib.parse import quote
-
     workflow_id = str(started["workflow_id"])
     request = api.get(f"/requests/{quote(str(started['request_id']), safe='')}")
     response = request.get("response") or request

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from diurna_schemas import topics
 from diurna_schemas.catalogue import schema_text, subjects
+
+if TYPE_CHECKING:
+    from diurna_streams.schema_registry import SchemaRegistry
 
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
 """Today's code reads what any version of it ever wrote."""
@@ -28,6 +31,22 @@ async def provision_tables(database_url: str) -> None:
         await store.migrate()
     finally:
         await store.close()
+
+
+async def own_schema_ids(registry: SchemaRegistry) -> dict[str, int]:
+    """As `register_schemas`, in the registry of this process: there is nobody to ask over HTTP yet."""
+    from diurna_streams.schema_registry import decisions
+    from diurna_streams.schema_registry.parsing import Schema, parse
+
+    await registry.write(lambda state: decisions.set_level(state, None, COMPATIBILITY))
+    ids: dict[str, int] = {}
+
+    async def registered(subject: str, schema: Schema) -> int:
+        return (await registry.write(lambda state: decisions.register(state, subject, schema))).id
+
+    for subject, name in subjects():
+        ids[name] = await registered(subject, parse(schema_text(name)))
+    return ids
 
 
 async def register_schemas(schema_registry_url: str) -> dict[str, int]:

@@ -122,22 +122,20 @@ async def _reading_decisions(client: ClientSettings) -> AsyncGenerator[ReadDecis
         return
     api = ApiClient(client.api_url)
 
-    async def read(approval_id: str) -> Decision | None:
+    async def read(workflow_id: str, approval_id: str) -> Decision | None:
         try:
-            approvals: list[dict[str, object]] = await api.read("/approvals", {"limit": 1000})
+            approvals: list[dict[str, object]] = await api.read("/approvals", {"workflow_id": workflow_id})
         except DiurnaError:
             return None  # the decision is heard on the log all the same
-        for approval in approvals:
-            if approval.get("approval_id") == approval_id:
-                match approval.get("status"):
-                    case "approved" | "rejected" as status:
-                        by, reason = str(approval.get("decided_by")), str(approval.get("reason") or "")
-                        return Decision(status == "approved", by, reason)
-                    case "expired":
-                        return expired()
-                    case _:
-                        return None
-        return None
+        approval = next((one for one in approvals if one.get("approval_id") == approval_id), {})
+        match approval.get("status"):
+            case "approved" | "rejected" as status:
+                by, reason = str(approval.get("decided_by")), str(approval.get("reason") or "")
+                return Decision(status == "approved", by, reason)
+            case "expired":
+                return expired()
+            case _:
+                return None
 
     try:
         yield read

@@ -11,8 +11,9 @@ from diurna_schemas.workflows import ApprovalDecided, ApprovalExpired
 from diurna_workflows.policy import Decision
 from diurna_workflows.ports import Heard, Hears
 
-ReadDecision = Callable[[str], Awaitable[Decision | None]]
-"""Looks up a decision that fell before anybody listened: after a crash of the one who waited."""
+ReadDecision = Callable[[str, str], Awaitable[Decision | None]]
+"""Looks up the decision of a workflow's approval that fell while nobody listened: (workflow id, approval id)."""
+ReadCase = Callable[[str], Awaitable[Decision | None]]
 _LOOK_SECONDS: Final = 5.0
 EXPIRED: Final = "expired"
 
@@ -38,7 +39,7 @@ class Case(Protocol):
 class BusDesk:
     """Hears decisions on the bus. `read` finds those that fell while nobody listened."""
 
-    def __init__(self, bus: Hears, *, read: ReadDecision | None = None) -> None:
+    def __init__(self, bus: Hears, *, read: ReadCase | None = None) -> None:
         self._bus = bus
         self._read = read
 
@@ -51,7 +52,7 @@ class BusDesk:
 class BusCase:
     """Listens for one approval from the moment it is made."""
 
-    def __init__(self, bus: Hears, approval_id: str, read: ReadDecision | None) -> None:
+    def __init__(self, bus: Hears, approval_id: str, read: ReadCase | None) -> None:
         self._bus = bus
         self._approval_id = approval_id
         self._read = read

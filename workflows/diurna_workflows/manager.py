@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Protocol
 
 from diurna_schemas.errors import Conflict, DiurnaError, InvalidInput, Refused
@@ -141,7 +142,9 @@ class WorkflowManager:
         try:
             await self._bus.ready()
             await journal.create(definition.workflow_type, given, definition.agents)
-            graph = definition.build(self._bus, journal=journal, desk=BusDesk(self._bus, read=self._read_decision))
+            found = self._read_decision
+            read = None if found is None else partial(found, workflow_id)
+            graph = definition.build(self._bus, journal=journal, desk=BusDesk(self._bus, read=read))
             state = initial_state(definition.workflow_type, workflow_id, given)
             work = asyncio.ensure_future(graph.ainvoke(state, {"configurable": {"thread_id": workflow_id}}))
             return await self._first_of(work, cancelled, journal, definition, workflow_id)

@@ -14,6 +14,7 @@ import httpx
 
 from diurna_schemas.errors import Refused, TimedOut, Unavailable
 
+PAGES_MAX: Final = 100
 _SECONDS: Final = 30.0
 _SERVER_FAULT: Final = 500
 _CLIENT_FAULT: Final = 400
@@ -45,6 +46,18 @@ class Api:
         """What a route answers. Raises `Refused` or `Unavailable`."""
         return self.request("GET", path, parameters=parameters)
 
+    def get_all(self, path: str, **parameters: Any) -> list[Any]:
+        """All pages of a list, at most `PAGES_MAX`. Raises `Refused` or `Unavailable`."""
+        found: list[Any] = []
+        for _ in range(PAGES_MAX):
+            response = self._response("GET", path, parameters=parameters)
+            found += _content(response)
+            following = response.links.get("next", {}).get("url")
+            if following is None:
+                break
+            path, parameters = following, {}
+        return found
+
     def post(self, path: str, body: Mapping[str, Any] | None = None, *, timeout: float = _SECONDS) -> Any:
         """Writes. Raises `Refused` or `Unavailable`."""
         return self.request("POST", path, body=body or {}, timeout=timeout)
@@ -63,10 +76,7 @@ class Api:
         timeout: float = _SECONDS,
     ) -> Any:
         """One call."""
-        chosen = {name: value for name, value in (parameters or {}).items() if value is not None}
-        with self._translated(method, path, timeout):
-            response = self._client.request(method, path, params=chosen, json=body, timeout=timeout)
-        return _content(response)
+        return _content(self._response(method, path, parameters=parameters, body=body, timeout=timeout))
 
     def stream(self, path: str, *, last_event_id: str | None = None, **parameters: Any) -> Generator[ServerSentEvent]:
         """The events of a stream, until the server ends it. Raises `Refused` or `Unavailable`."""
@@ -81,6 +91,20 @@ class Api:
                 response.read()
                 _content(response)
             yield from _events(response)
+
+    def _response(
+        self,
+        method: str,
+        path: str,
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+        timeout: float = _SECONDS,
+    ) -> httpx.Response:
+        # A link to the next page brings its own parameters, which an empty set would strip.
+        chosen = {name: value for name, value in (parameters or {}).items() if value is not None} or None
+        with self._translated(method, path, timeout):
+            return self._client.request(method, path, params=chosen, json=body, timeout=timeout)
 
     @contextmanager
     def _translated(self, method: str, path: str, timeout: float) -> Generator[None]:

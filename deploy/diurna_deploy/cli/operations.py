@@ -19,7 +19,8 @@ def projection_status(session: Session) -> None:
     if session.as_json:
         session.show(found)
         return
-    session.fields(found)
+    for one in found:
+        session.fields(one)
 
 
 @command(dead_letter, "list")

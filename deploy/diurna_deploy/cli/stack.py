@@ -32,7 +32,7 @@ def start(
     from diurna_deploy.lifecycle import start_stack, stop_stack, wait_for_interrupt
 
     settings = _settings(session)
-    running = asyncio.run(start_stack(settings, say=session.say))
+    running = asyncio.run(start_stack(settings))
     _show_addresses(session, running)
     if detach:
         return

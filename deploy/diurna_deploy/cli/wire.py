@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from diurna_deploy.cli.session import Session
 from diurna_deploy.following import timeline
-from diurna_schemas.errors import NotFound, Refused
+from diurna_schemas.errors import Refused
 
 if TYPE_CHECKING:
     from diurna_deploy.cli.api import Api
@@ -21,18 +21,14 @@ def event_body(event_type: str, data: dict[str, Any], source: str, correlation_i
 
 
 def approval_id_of(api: Api, about: str) -> str:
-    """The open approval of a workflow, or the approval itself. Raises `NotFound` where nothing is asked."""
-    approvals = cast("list[dict[str, Any]]", api.get("/approvals"))
-    for approval in approvals:
-        if about == approval.get("approval_id"):
-            return about
-    waiting = [one for one in approvals if about == one.get("workflow_id")]
+    """The open approval of a workflow, else the approval itself. Raises `Refused` where it is decided already."""
+    approvals = cast("list[dict[str, Any]]", api.get("/approvals", workflow_id=about))
+    if not approvals:
+        return about
+    waiting = [one for one in approvals if one.get("status") == "pending"]
     if not waiting:
-        raise NotFound("approval of a workflow", about)
-    open_ones = [one for one in waiting if one.get("status") in {"pending", "requested", "waiting", "open"}]
-    if not open_ones:
-        raise Refused(f"the approval of {about} is {waiting[0].get('status')} already", code="approval_over")
-    return str(open_ones[0]["approval_id"])
+        raise Refused(f"the approval of {about} is {approvals[0].get('status')} already", code="approval_over")
+    return str(waiting[0]["approval_id"])
 
 
 def registry_url_of(session: Session, given: str | None) -> str:
