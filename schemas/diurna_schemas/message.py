@@ -21,7 +21,11 @@ TIMEOUT_MS_MAX: Final = 7 * 86_400_000
 
 def _at_most(bytes_max: int) -> AfterValidator:
     def check(text: str) -> str:
-        if len(text) * 4 > bytes_max and (size := len(text.encode())) > bytes_max:
+        try:
+            size = len(text) if text.isascii() else len(text.encode())
+        except UnicodeEncodeError as error:  # half a surrogate pair: it could not be written
+            raise ValueError(f"no Unicode text: {error.reason} at character {error.start}") from error
+        if size > bytes_max:
             raise ValueError(f"{size} bytes, at most {bytes_max} are allowed")
         return text
 
