@@ -41,6 +41,7 @@ class Checkout:
     refused_symlinks: tuple[str, ...]
     submodules: tuple[str, ...]
     lfs_pointers: tuple[str, ...]
+    missing: tuple[str, ...]
     version_from_tags: str | None
     """What a version derived from the tags would be, for builds on a machine without a git program."""
 
@@ -50,16 +51,19 @@ class Checkout:
             ("symlinks that lead out of the tree were not created", self.refused_symlinks),
             ("submodules were left empty", self.submodules),
             ("files kept in Git LFS are pointers here", self.lfs_pointers),
+            ("files whose contents this repository does not hold were left out", self.missing),
         )
         return [f"{text}: {', '.join(paths[:5])}" for text, paths in named if paths]
 
 
-async def check_out(repository: Repository, commit: str, directory: Path) -> Checkout:
+async def check_out(repository: Repository, commit: str, directory: Path, *, without_missing: bool = False) -> Checkout:
     """Writes the tree of `commit` (a full id) into `directory`, which must not exist or be empty.
 
+    A partial clone does not hold every file: that is refused, for such a tree cannot be tested, unless
+    `without_missing` says that what is there will do.
     Raises `UnsafeTree` where a path would leave the directory or the amount is out of bounds.
     """
-    return await asyncio.to_thread(_check_out, repository, commit, directory)
+    return await asyncio.to_thread(_check_out, repository, commit, directory, without_missing)
 
 
 def git_is_installed(path: str | None) -> bool:
@@ -67,11 +71,14 @@ def git_is_installed(path: str | None) -> bool:
     return shutil.which("git", path=path) is not None
 
 
-def _check_out(repository: Repository, commit: str, directory: Path) -> Checkout:
+def _check_out(repository: Repository, commit: str, directory: Path, without_missing: bool) -> Checkout:
     directory.mkdir(parents=True, exist_ok=True)
     with reading(repository) as repo:
         writer = _Writer(directory)
         for path, mode, sha in _entries(repo, commit_of(repo, commit).tree):
+            if without_missing and stat.S_IFMT(mode) != _GITLINK and sha not in repo.object_store:
+                writer.missing.append(shown_path(path))
+                continue
             try:
                 writer.write(repo, path, mode, sha)
             except OSError as error:
@@ -86,6 +93,7 @@ def _check_out(repository: Repository, commit: str, directory: Path) -> Checkout
         refused_symlinks=tuple(writer.refused),
         submodules=tuple(writer.submodules),
         lfs_pointers=tuple(writer.lfs_pointers),
+        missing=tuple(writer.missing),
         version_from_tags=version,
     )
 
@@ -125,6 +133,7 @@ class _Writer:
         self.refused: list[str] = []
         self.submodules: list[str] = []
         self.lfs_pointers: list[str] = []
+        self.missing: list[str] = []
 
     def write(self, repo: Repo, path: bytes, mode: int, sha: ObjectID) -> None:
         self.file_count += 1

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from dulwich.objects import Blob
 
 from diurna_agents import demo_repository
+from diurna_agents.cicd import run_pipeline
 from diurna_agents.code_review import review_code
 from diurna_agents.demo_repository import make_demo_repository
-from diurna_agents.errors import RefNotFound
+from diurna_agents.errors import RefNotFound, RepositoryNotFound
 from diurna_agents.workspace import report_nothing
 from diurna_schemas.errors import InvalidInput
 from support.agents_repositories import Entry, GitRepository, workspace_below
@@ -163,3 +165,18 @@ async def test_bad_payloads_say_what_is_wrong(tmp_path: Path):
         await review_code({**good, "policy": {"strictness": 9}}, workspace=workspace, report=report_nothing)
     with pytest.raises(RefNotFound, match="head: no commit 'feature/nothing'"):
         await review_code({**good, "head": "feature/nothing"}, workspace=workspace, report=report_nothing)
+
+
+async def test_a_partial_clone_is_reviewed_by_what_it_holds(tmp_path: Path):
+    git = GitRepository(tmp_path / "partial.git")
+    root = git.commit({"big.bin": "not here", "a.py": "x = 1\n"})
+    git.commit({"big.bin": "not here", "a.py": "x = nowhere\n"}, parents=(root,), branch="feature")
+    absent = Blob.from_string(b"not here").id.decode()
+    (git.path / "objects" / absent[:2] / absent[2:]).unlink()
+    payload = {"repo": str(git.path), "base": "main", "head": "feature"}
+    answer = await review_code(payload, workspace=workspace_below(tmp_path), report=report_nothing)
+    assert ("a.py", 1, "F821", "blocking") in said(answer)
+    assert "left out: big.bin" in str(answer["observations"])
+    pipeline = {"repo": str(git.path), "head": "feature"}
+    with pytest.raises(RepositoryNotFound, match="is it a partial clone"):
+        await run_pipeline(pipeline, workspace=workspace_below(tmp_path), report=report_nothing)

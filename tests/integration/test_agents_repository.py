@@ -282,3 +282,29 @@ async def test_many_may_want_the_same_clone_at_once(git: GitRepository, tmp_path
     assert len({repository.path for repository in found}) == 1
     assert await resolve(found[0], "head", "main") == head
     assert not list(workspace.clones.glob("*.partial"))
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="only a git program makes these kinds of repository")
+async def test_worktrees_shallow_clones_and_packed_repositories_are_read_as_well(git: GitRepository, tmp_path: Path):
+    first = git.commit({"a.py": "x = 1\n"})
+    second = git.commit({"a.py": "x = 2\n"}, parents=(first,))
+    git.tag("v1.0", first)
+
+    def run(*words: str) -> str:
+        return subprocess.run(["git", *words], capture_output=True, text=True, check=True, cwd=tmp_path).stdout
+
+    source = f"file://{git.path}"
+    run("clone", "-q", source, "full")
+    run("-C", "full", "gc", "-q")
+    run("-C", "full", "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"), "HEAD~1")
+    run("clone", "-q", "--depth", "1", source, "shallow")
+    run("clone", "-q", "--shared", str(tmp_path / "full"), "borrowing")
+    workspace = workspace_below(tmp_path)
+    for name, head in (("full", second), ("side", first), ("shallow", second), ("borrowing", second)):
+        repository = await open_repository(str(tmp_path / name), workspace=workspace)
+        assert await resolve(repository, "head", "HEAD") == head, name
+        tree = await check_out(repository, head, tmp_path / f"{name}-tree")
+        assert run("-C", str(tree.directory), "log", "--oneline").startswith(head[:7]), name
+    shallow = await open_repository(str(tmp_path / "shallow"), workspace=workspace)
+    with pytest.raises(RefNotFound, match="has not so many ancestors"):
+        await resolve(shallow, "base", "HEAD~1")

@@ -32,7 +32,7 @@ class Policy(Payload):
     bandit_confidence: Level = "high"
     lines_changed_max: int | None = Field(default=None, ge=1)
     require_tests: bool = False
-    findings_max: int = Field(default=200, ge=1, le=500)
+    findings_max: int = Field(default=200, ge=1, le=300)
 
     def severity_of(self, rule: str) -> Severity:
         """Whether a finding of this rule blocks."""

@@ -48,7 +48,7 @@ async def review_code(payload: Mapping[str, object], *, workspace: Workspace, re
     await report("diff", {"base": base, "head": head, "merge_base": start})
     changed = await changes(repository, start, head)
     async with workspace.fresh("review") as directory:
-        tree = await check_out(repository, head, directory / "tree")
+        tree = await check_out(repository, head, directory / "tree", without_missing=True)
         await report("analyse", {"files": changed.files_total, "lines_added": changed.lines_added})
         scratch, home = directory / "scratch", directory / "home"
         scratch.mkdir()
