@@ -111,7 +111,9 @@ class History:
         return self.append(record.topic, record.partition, record.key, record.value, record.headers)
 
     def heartbeat(self, agent_id: str, instance_id: str) -> Record:
-        beat = Heartbeat(agent_id=agent_id, instance_id=instance_id, in_flight=1, status="active", sent_at_ms=self.at_ms)
+        beat = Heartbeat(
+            agent_id=agent_id, instance_id=instance_id, in_flight=1, status="active", sent_at_ms=self.at_ms
+        )
         return self.append(HEARTBEATS, partition_of(instance_id), instance_id.encode(), self.codec.encode(beat), ())
 
     def broadcast(self, event_type: str, data: dict[str, object], correlation_id: str | None = None) -> Record:
@@ -199,7 +201,11 @@ class History:
         return self.add(
             RequestSubmitted(**about, request=request, deadline_ms=deadline_ms),  # type: ignore[arg-type]
             RequestDispatched(
-                **about, request=request, instance_id="one", attempt=1, deadline_ms=deadline_ms  # type: ignore[arg-type]
+                **about,
+                request=request,
+                instance_id="one",
+                attempt=1,
+                deadline_ms=deadline_ms,  # type: ignore[arg-type]
             ),
         )
 
@@ -286,7 +292,11 @@ class History:
 
     def workflow_completed(self, workflow_id: str, version: int) -> Record:
         event = WorkflowCompleted(
-            command_id=self.next_command(), at_ms=self.at_ms, workflow_id=workflow_id, result='{"done":1}', version=version
+            command_id=self.next_command(),
+            at_ms=self.at_ms,
+            workflow_id=workflow_id,
+            result='{"done":1}',
+            version=version,
         )
         return self.add(event)[0]
 
@@ -340,7 +350,9 @@ def _one_step(
     name = chance.choice(names)
     match chance.randrange(16):
         case 0:
-            history.registered(name, f"{name}:{chance.choice(['one', 'two', 'three'])}", chance.choice(["review", "deploy"]))
+            history.registered(
+                name, f"{name}:{chance.choice(['one', 'two', 'three'])}", chance.choice(["review", "deploy"])
+            )
         case 1:
             history.status_changed(name, f"{name}:one", chance.choice(["busy", "idle", "offline", "active"]))
         case 2:
@@ -364,7 +376,9 @@ def _one_step(
                 history.workflow_created(workflow_id)
             else:
                 versions[workflow_id] += 1
-                history.workflow_updated(workflow_id, versions[workflow_id], f'{{"step":{step},"k{step % 5}":[{step}]}}')
+                history.workflow_updated(
+                    workflow_id, versions[workflow_id], f'{{"step":{step},"k{step % 5}":[{step}]}}'
+                )
         case 13:
             history.rejected(history.request(f"rejected-{step}", name))
         case 14:

@@ -31,6 +31,8 @@ _PERMANENT: Final = (
     asyncpg.exceptions.UntranslatableCharacterError,
 )
 """The same rows would be refused again."""
+_PASSING: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError)
+"""Whether anything happened is unknown. A connection cut at the wrong moment confuses asyncpg: its internal error."""
 
 
 class PlainConnection(BaseConnection):
@@ -125,7 +127,7 @@ async def translated(doing: str) -> AsyncGenerator[None]:
 def _ours(error: Exception, doing: str) -> Exception:
     if isinstance(error, _PERMANENT):
         return Refused(f"Postgres refused to {doing}: {type(error).__name__}: {error}", code="refused_by_store")
-    if isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError | OSError | TimeoutError):
+    if isinstance(error, _PASSING):
         return Unavailable(f"Postgres could not {doing}: {type(error).__name__}: {error}")
     return error
 

@@ -180,3 +180,9 @@ create index events_by_time on events (at_ms, topic, partition, record_offset);
 create index events_by_correlation on events (correlation_id) where correlation_id is not null;
 create index events_by_causation on events (causation_id) where causation_id is not null;
 create index events_by_subject on events (subject);
+
+create index dead_letters_by_time on dead_letters (timestamp_ms, id);
+
+-- Milliseconds UTC as ISO 8601.
+create function iso(ms bigint) returns text language sql immutable parallel safe
+return to_char(to_timestamp(ms / 1000.0) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');

@@ -1,0 +1,6 @@
+"""The reads over HTTP."""
+
+from diurna_projections.api.problems import install_problems, problem_response
+from diurna_projections.api.router import read_router
+
+__all__ = ["install_problems", "problem_response", "read_router"]

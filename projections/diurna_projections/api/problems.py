@@ -1,0 +1,112 @@
+"""Every error as an RFC 9457 problem, FastAPI's own among them."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any, Final, cast
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from diurna_schemas.errors import (
+    AgentOffline,
+    Conflict,
+    DiurnaError,
+    InvalidInput,
+    NotFound,
+    Refused,
+    TimedOut,
+    TooLarge,
+    Unavailable,
+    VersionConflict,
+    shown,
+)
+from diurna_schemas.shapes import Problem
+
+logger = structlog.get_logger(__name__)
+
+PROBLEM_TYPE: Final = "application/problem+json"
+_STATUS: Final[tuple[tuple[type[DiurnaError], int, str], ...]] = (
+    (TooLarge, 413, "Too large"),
+    (InvalidInput, 422, "Invalid input"),
+    (NotFound, 404, "Not found"),
+    (VersionConflict, 412, "Another version"),
+    (Conflict, 409, "Conflict"),
+    (AgentOffline, 409, "Agent offline"),
+    (Refused, 409, "Refused"),
+    (TimedOut, 504, "No answer in time"),
+    (Unavailable, 503, "Unavailable"),
+)
+
+
+def problem_response(error: DiurnaError, instance: str | None = None) -> Response:
+    """The problem an error is, with the field and value that were wrong."""
+    status, title = next(
+        ((status, title) for kind, status, title in _STATUS if isinstance(error, kind)), (500, "Internal error")
+    )
+    errors: list[dict[str, Any]] | None = None
+    if isinstance(error, InvalidInput):
+        errors = [{"field": error.field, "value": shown(error.value), "reason": error.reason}]
+    code = error.code if isinstance(error, Refused) else "unavailable" if isinstance(error, Unavailable) else "error"
+    return _response(
+        Problem(title=title, status=status, detail=str(error), instance=instance, code=code, errors=errors)
+    )
+
+
+def install_problems(app: FastAPI) -> None:
+    """Makes the app answer every error as a problem."""
+    app.add_exception_handler(DiurnaError, _on_ours)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(Exception, _on_unexpected)
+
+
+async def _on_ours(request: Request, error: Exception) -> Response:
+    return problem_response(cast("DiurnaError", error), request.url.path)
+
+
+async def _on_invalid(request: Request, error: Exception) -> Response:
+    faults = cast("RequestValidationError", error).errors()
+    errors = [
+        {
+            "field": ".".join(str(part) for part in fault["loc"][1:]) or str(fault["loc"][0]),
+            "value": shown(fault.get("input")),
+            "reason": fault["msg"],
+        }
+        for fault in faults[:10]
+    ]
+    detail = "; ".join(f"{one['field']}: {one['reason']}, got {one['value']}" for one in errors[:3])
+    return _response(
+        Problem(
+            title="Invalid input",
+            status=422,
+            detail=detail,
+            instance=request.url.path,
+            code="invalid_input",
+            errors=errors,
+        )
+    )
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    found = cast("HTTPException", error)
+    title = HTTPStatus(found.status_code).phrase
+    code = title.lower().replace(" ", "_")
+    problem = Problem(title=title, status=found.status_code, detail=found.detail, instance=request.url.path, code=code)
+    return _response(problem, dict(found.headers or {}))
+
+
+async def _on_unexpected(request: Request, error: Exception) -> Response:
+    logger.error("an unexpected error", path=request.url.path, exc_info=error)
+    return _response(Problem(title="Internal error", status=500, instance=request.url.path, code="internal_error"))
+
+
+def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
+    waiting = {"Retry-After": "1"} if problem.status in {503, 504} else {}
+    return Response(
+        problem.model_dump_json(exclude_none=True), problem.status, {**(headers or {}), **waiting}, PROBLEM_TYPE
+    )

@@ -1,0 +1,132 @@
+"""Lists in pages: which filters a table has, in which order it is read, and where a page ends."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from diurna_schemas.errors import InvalidInput
+
+LIMIT: Final = 100
+LIMIT_MAX: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """How a table is listed. `order` are the columns that make a row's place, `filters` the conditions by name."""
+
+    table: str
+    topics: tuple[str, ...]
+    order: tuple[tuple[str, str], ...]
+    filters: Mapping[str, str]
+    is_descending: bool = False
+
+    def statement(
+        self, given: Mapping[str, object], *, limit: int, after: Sequence[object] | None = None, is_descending: bool
+    ) -> tuple[str, list[object]]:
+        """One statement for a page and the positions it is true at, and its arguments."""
+        arguments: list[object] = [list(self.topics)]
+        conditions: list[str] = []
+        for name, value in given.items():
+            if value is not None:
+                arguments.append(value)
+                conditions.append(self.filters[name].format(f"${len(arguments)}"))
+        columns = ", ".join(column for column, _ in self.order)
+        if after is not None:
+            places: list[str] = []
+            for (_, kind), value in zip(self.order, after, strict=True):
+                arguments.append(value)
+                places.append(f"${len(arguments)}::{kind}")
+            conditions.append(f"({columns}) {'<' if is_descending else '>'} ({', '.join(places)})")
+        arguments.append(limit)
+        direction = "desc" if is_descending else "asc"
+        order = ", ".join(f"{column} {direction}" for column, _ in self.order)
+        where = f"where {' and '.join(conditions)}" if conditions else ""
+        sql = f"""
+            select p.positions as positions_, t.*
+            from (select string_agg(topic || ':' || partition || ':' || next - 1, ',' order by topic, partition)
+                      as positions
+                  from positions where topic = any($1) and next > 0) p
+            left join lateral (select * from {self.table} {where} order by {order} limit ${len(arguments)}) t on true
+            order by {order}
+        """  # noqa: S608
+        return sql, arguments
+
+    def place_of(self, row: Mapping[str, Any]) -> list[object]:
+        return [row[column] for column, _ in self.order]
+
+    def place_in(self, cursor: str) -> list[object]:
+        """The place a cursor stands for. Raises `InvalidInput` where it is none of ours."""
+        try:
+            place: object = orjson.loads(base64.urlsafe_b64decode(cursor.encode() + b"=="))
+        except ValueError as error:
+            raise InvalidInput("cursor", cursor, "it must come from a Link header") from error
+        kinds = [int if kind in {"bigint", "integer"} else str for _, kind in self.order]
+        if not (
+            isinstance(place, list)
+            and [type(part) for part in place] == kinds  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+            and all(not isinstance(part, int) or abs(part) < 2**63 for part in place)  # pyright: ignore[reportUnknownVariableType]
+        ):
+            raise InvalidInput("cursor", cursor, "it must come from a Link header")
+        return place  # pyright: ignore[reportUnknownVariableType]
+
+
+def cursor_of(place: Sequence[object]) -> str:
+    """The cursor for what follows this place."""
+    return base64.urlsafe_b64encode(orjson.dumps(list(place))).decode().rstrip("=")
+
+
+AGENT_TOPICS: Final = ("agents.events",)
+WORKFLOW_TOPICS: Final = ("workflows.events",)
+_EVENT_TOPICS: Final = ("agents.events", "broadcasts", "locks.events", "workflows.events")
+
+REQUESTS: Final = Listing(
+    "requests",
+    AGENT_TOPICS,
+    (("submitted_at_ms", "bigint"), ("request_id", "text"), ("agent_id", "text")),
+    {
+        "status": "status = {}",
+        "source_agent": "source_agent = {}",
+        "target_agent": "agent_id = {}",
+        "correlation_id": "correlation_id = {}",
+        "command_id": "command_id = {}",
+        "request_id": "request_id = {}",
+    },
+    is_descending=True,
+)
+WORKFLOWS: Final = Listing(
+    "workflows",
+    WORKFLOW_TOPICS,
+    (("started_at_ms", "bigint"), ("workflow_id", "text")),
+    {"status": "status = {}", "workflow_type": "workflow_type = {}", "workflow_id": "workflow_id = {}"},
+    is_descending=True,
+)
+APPROVALS: Final = Listing(
+    "approvals",
+    WORKFLOW_TOPICS,
+    (("requested_at_ms", "bigint"), ("approval_id", "text"), ("workflow_id", "text")),
+    {"status": "status = {}", "workflow_id": "workflow_id = {}", "approval_id": "approval_id = {}"},
+)
+EVENTS: Final = Listing(
+    "events",
+    _EVENT_TOPICS,
+    (("at_ms", "bigint"), ("topic", "text"), ("partition", "integer"), ("record_offset", "bigint")),
+    {
+        "topic": "topic = {}",
+        "type": "type = {}",
+        "subject": "subject = {}",
+        "correlation_id": "correlation_id = {}",
+        "command_id": "causation_id = {}",
+    },
+)
+DEAD_LETTERS: Final = Listing(
+    "dead_letters",
+    (),
+    (("timestamp_ms", "bigint"), ("id", "text")),
+    {"topic": "topic = {}", "stage": "stage = {}"},
+    is_descending=True,
+)

@@ -1,0 +1,278 @@
+"""The read routes over a real Postgres: shapes, filters, pages, positions, and what bad input is answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from diurna_projections.advance import understood
+from diurna_projections.api import install_problems, read_router
+from diurna_projections.queries import Queries
+from diurna_projections.store import Store
+from support.projecting import History
+
+
+class Reads:
+    """A projected history and a client of the routes over it."""
+
+    def __init__(self, history: History, store: Store, queries: Queries, client: httpx.AsyncClient) -> None:
+        self.history = history
+        self.store = store
+        self.queries = queries
+        self.client = client
+        self._projected = 0
+
+    async def project(self) -> str:
+        """Projects what is new and returns the last position."""
+        new = self.history.records[self._projected :]
+        self._projected = len(self.history.records)
+        await self.store.apply(understood(self.history.codec, new))
+        return str(new[-1].position)
+
+    async def get(self, path: str, expected: int = 200, /, **parameters: Any) -> Any:
+        response = await self.client.get(path, params=parameters)
+        assert response.status_code == expected, response.text
+        if expected >= 400:
+            assert response.headers["content-type"] == "application/problem+json"
+            assert response.json()["status"] == expected
+        return response.json()
+
+
+@pytest.fixture(scope="module")
+async def reads(database_url: str) -> AsyncIterator[Reads]:
+    history = History(at_ms=int(time.time() * 1000) - 5_000)
+    store = await Store.connect(database_url)
+    await store.migrate()
+    queries = await Queries.connect(database_url, history.codec)
+    app = FastAPI()
+    app.include_router(read_router(queries))
+    install_problems(app)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://reads") as client:
+        found = Reads(history, store, queries, client)
+        for number in range(5):
+            history.registered(f"agent-{number}", f"agent-{number}:one", "review_code" if number else "deploy_service")
+        history.heartbeat("agent-1", "agent-1:one")
+        request = history.request("request-1", "agent-1", "work-1")
+        history.submitted(request)
+        history.completed(request, '{"approved":true}')
+        history.rejected(history.request("request-2", "agent-2", "work-1"))
+        history.submitted(history.request("request-3", "agent-3", "work-2"))
+        history.workflow_created("workflow-1")
+        history.workflow_updated("workflow-1", 2, '{"a":1}')
+        history.workflow_step("workflow-1", 3, "testing")
+        history.approval_requested("workflow-1", "approval-1")
+        history.broadcast("task.progress", {"percent": 50}, "work-1")
+        history.poison("agents.events", 0)
+        await found.project()
+        yield found
+    await queries.close()
+    await store.close()
+
+
+async def test_an_agent_is_shown_as_the_registry_promises(reads: Reads) -> None:
+    agent = await reads.get("/agents/agent-1")
+    assert agent["agent_name"] == "Agent-1"
+    assert agent["status"] == "active"
+    assert agent["capabilities"][0]["name"] == "review_code"
+    assert agent["capabilities"][0]["parameters"] == {}
+    assert agent["metadata"] == {"zone": "a"}
+    assert agent["last_heartbeat"].endswith("Z")
+    assert agent["instances"][0]["instance_id"] == "agent-1:one"
+    assert agent["instances"][0]["in_flight"] == 1
+
+
+async def test_agents_are_listed_filtered_and_paged(reads: Reads) -> None:
+    assert [agent["agent_id"] for agent in await reads.get("/agents")] == [f"agent-{n}" for n in range(5)]
+    assert len(await reads.get("/agents", capability="deploy_service")) == 1
+    assert await reads.get("/agents", status="offline") == []
+    seen: list[str] = []
+    path: str | None = "/agents?limit=2"
+    while path is not None:
+        response = await reads.client.get(path)
+        seen += [agent["agent_id"] for agent in response.json()]
+        path = response.links["next"]["url"] if "next" in response.links else None
+    assert seen == [f"agent-{n}" for n in range(5)]
+
+
+async def test_health_is_computed_from_the_last_heartbeat_when_it_is_read(reads: Reads) -> None:
+    healthy = await reads.get("/health/agent-1")
+    assert healthy["is_healthy"] is True
+    assert 0 <= healthy["seconds_since_heartbeat"] < 60
+    late = Queries(reads.queries.database, reads.history.codec, clock_ms=lambda: int(time.time() * 1000) + 120_000)
+    assert b'"is_healthy" : false' in (await late.agent_health("agent-1")).body
+    assert b'"status" : "stale"' in (await late.agent_health("agent-1")).body
+    assert await late.able("review_code") == []
+
+
+async def test_able_agents_come_with_their_load_the_least_loaded_first(reads: Reads) -> None:
+    able = await reads.queries.able("review_code")
+    assert {agent.agent_id: agent.open_requests for agent in able} == {
+        "agent-1": 0,
+        "agent-2": 0,
+        "agent-3": 1,
+        "agent-4": 0,
+    }
+    assert able[-1].agent_id == "agent-3"
+    assert able[0].concurrency == 2
+
+
+async def test_capabilities_are_found_by_words(reads: Reads) -> None:
+    found = await reads.get("/capabilities/search", q="REVIEW python")
+    assert [match["agent_id"] for match in found] == [f"agent-{n}" for n in range(1, 5)]
+    assert found[0]["capability"] == "review_code"
+    assert found[0]["tags"] == ["python"]
+    assert await reads.get("/capabilities/search", q="100%_") == []
+
+
+async def test_a_request_is_shown_with_the_answer_its_requester_got(reads: Reads) -> None:
+    request = await reads.get("/requests/request-1")
+    assert request["status"] == "completed"
+    assert request["payload"] == {"path": "a.py"}
+    assert request["response"]["status"] == "success"
+    assert request["response"]["result"] == {"approved": True}
+    assert request["response"]["target_agent"] == "tester"
+    assert (await reads.get("/requests/request-2"))["response"]["error"] == "agent offline: x"
+    assert (await reads.get("/requests/request-3"))["response"] is None
+
+
+async def test_requests_are_filtered(reads: Reads) -> None:
+    assert [one["request_id"] for one in await reads.get("/requests", status="rejected")] == ["request-2"]
+    assert [one["request_id"] for one in await reads.get("/requests", correlation_id="work-2")] == ["request-3"]
+    assert [one["request_id"] for one in await reads.get("/requests")] == ["request-3", "request-2", "request-1"]
+    request = await reads.get("/requests/request-3")
+    assert await reads.queries.agent_of_request("request-3") == "agent-3"
+    by_command = await reads.queries.request_of_command(request["command_id"])
+    assert by_command is not None
+    assert by_command["request_id"] == "request-3"
+
+
+async def test_a_workflow_its_history_and_its_approvals_are_shown(reads: Reads) -> None:
+    workflow = await reads.get("/workflows/workflow-1")
+    assert workflow["version"] == 3
+    assert workflow["state_data"] == {"step": 0, "a": 1}
+    assert workflow["current_step"] == "testing"
+    history = await reads.get("/workflows/workflow-1/history")
+    assert [event["type"] for event in history][:3] == [
+        "workflow.created",
+        "workflow.state_updated",
+        "workflow.step_changed",
+    ]
+    assert history[1]["data"]["updates"] == {"a": 1}
+    assert (await reads.get("/approvals", status="pending"))[0]["approval_id"] == "approval-1"
+    assert await reads.queries.workflow_of_approval("approval-1") == "workflow-1"
+
+
+async def test_a_timeline_holds_every_event_of_a_piece_of_work_in_order(reads: Reads) -> None:
+    timeline = await reads.get("/timeline/work-1")
+    assert [event["type"] for event in timeline] == [
+        "request.submitted",
+        "request.dispatched",
+        "request.completed",
+        "request.rejected",
+        "task.progress",
+    ]
+    assert timeline[-1]["data"] == {"percent": 50}
+    assert timeline[0]["data"]["request"]["payload"] == {"path": "a.py"}
+    assert [event["time"] for event in timeline] == sorted(event["time"] for event in timeline)
+
+
+async def test_events_are_filtered_and_continue_after_a_position(reads: Reads) -> None:
+    events = await reads.get("/events")
+    assert len(events) == 16
+    after = await reads.get("/events", after=events[9]["position"])
+    assert [event["position"] for event in after] == [event["position"] for event in events[10:]]
+    newest = await reads.get("/events", order="desc", limit=1)
+    assert newest[0]["position"] == events[-1]["position"]
+    completed = await reads.get("/events", type="request.completed")
+    assert (await reads.queries.answer_to(completed[0]["causation_id"])) == completed[0]
+    assert await reads.get("/events", command_id=completed[0]["causation_id"]) == completed
+
+
+async def test_dead_letters_show_what_was_wrong_and_the_bytes(reads: Reads) -> None:
+    (letter,) = await reads.get("/dead-letters")
+    assert letter["id"].startswith("agents.events:0:")
+    assert letter["error_type"] == "Unreadable"
+    assert letter["value_base64"] == "bm8gYXZybyBhdCBhbGw="
+
+
+async def test_a_read_waits_for_the_position_it_was_given(reads: Reads) -> None:
+    record = reads.history.registered("late-agent", "late-agent:one")
+    waiting = asyncio.create_task(reads.client.get("/agents/late-agent", params={"min_position": str(record.position)}))
+    while not reads.queries._waiting._waiters:  # noqa: ASYNC110 - the read must be waiting before the write
+        await asyncio.sleep(0)
+    await reads.project()
+    response = await waiting
+    assert response.status_code == 200
+    assert response.headers["Diurna-Positions"] == str(record.position)
+    await reads.get("/agents", min_position=response.headers["Diurna-Positions"])
+
+
+async def test_a_position_that_never_comes_is_a_timeout_that_says_so(
+    reads: Reads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("diurna_projections.api.answers.WAIT_SECONDS_MAX", 0.05)
+    problem = await reads.get("/agents", 504, min_position="agents.events:0:999999")
+    assert "agents.events:0:999999" in problem["detail"]
+
+
+async def test_projections_tell_positions_checksums_and_heads(reads: Reads) -> None:
+    (projection,) = await reads.get("/projections")
+    assert projection["dead_letters"] == 1
+    assert set(projection["checksums"]) >= {"agents", "requests", "events"}
+    heads = await reads.get("/projections/heads")
+    by_place = {(head["topic"], head["partition"]): head for head in heads}
+    for place, head in (await reads.store.heads()).items():
+        if place[0].endswith(".events"):
+            assert by_place[place]["hash"] == head.hash
+            assert by_place[place]["next"] == head.next_offset
+    assert (await reads.get("/health"))["status"] == "healthy"
+    assert (await reads.get("/readyz"))["status"] == "ready"
+    assert (await reads.client.get("/metrics")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "named"),
+    [
+        ("/agents/nobody", 404, "nobody"),
+        ("/health/nobody", 404, "nobody"),
+        ("/requests/nothing", 404, "nothing"),
+        ("/workflows/nothing", 404, "nothing"),
+        ("/workflows/nothing/history", 404, "nothing"),
+        ("/timeline/nothing", 404, "nothing"),
+        ("/no/such/route", 404, "Not Found"),
+        ("/agents/a%00b", 422, "agent_id"),
+        ("/requests/a%0ab", 422, "request_id"),
+        ("/requests?limit=0", 422, "limit"),
+        ("/agents?limit=-1", 422, "limit"),
+        ("/agents?limit=1001", 422, "limit"),
+        ("/agents?status=sleepy", 422, "status"),
+        ("/agents?capability=a%00", 422, "capability"),
+        ("/requests?status=sleepy", 422, "status"),
+        ("/requests?source_agent=a%00b", 422, "source_agent"),
+        ("/requests?cursor=%21%21", 422, "cursor"),
+        ("/requests?cursor=bnVsbA", 422, "cursor"),
+        ("/events?after=here", 422, "after"),
+        ("/events?min_position=agents.events:x:1", 422, "min_position"),
+        ("/events?min_position=agents.commands:0:1", 422, "min_position"),
+    ],
+)
+async def test_bad_input_and_unknown_ids_are_problems_that_name_what_was_wrong(
+    reads: Reads, path: str, status: int, named: str
+) -> None:
+    response = await reads.client.get(path)
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    assert named in response.json()["detail"]
+
+
+async def test_every_hot_route_stands_in_the_openapi_once(reads: Reads) -> None:
+    paths = (await reads.client.get("/openapi.json")).json()["paths"]
+    for path in ("/agents", "/agents/{agent_id}", "/health/{agent_id}", "/timeline/{correlation_id}"):
+        assert list(paths[path]) == ["get"]
