@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 import platformdirs
 from pydantic import AfterValidator, Field, ValidationError
@@ -11,7 +12,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from diurna_schemas.errors import InvalidInput
 
-API_PORT = 8009
+API_PORT: Final = 8009
+_PASSWORD: Final = re.compile(r"(://[^:/@]*:)[^@]*@")
 
 
 def _absolute(path: Path) -> Path:
@@ -68,7 +70,10 @@ class Settings(BaseSettings):
         except ValidationError as error:
             first = error.errors()[0]
             variable = f"DIURNA_{first['loc'][0]}".upper() if first["loc"] else "DIURNA_…"
-            raise InvalidInput(variable, first["input"], first["msg"].removeprefix("Value error, ")) from error
+            value = first["input"]
+            shown = _PASSWORD.sub(r"\1***@", value) if isinstance(value, str) else value
+            # `from None`: pydantic's own text would show the password all the same
+            raise InvalidInput(variable, shown, first["msg"].removeprefix("Value error, ")) from None
 
     @property
     def api_port_was_asked_for(self) -> bool:

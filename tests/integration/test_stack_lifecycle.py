@@ -71,7 +71,7 @@ async def test_up_starts_everything_in_order_and_says_where(settings: Settings) 
     names = [process.name for process in stack.processes]
     assert names == ["kafka", "postgres", "supervisor", "server", "worker"]
     told = await status(settings)
-    assert told["running"] is True
+    assert told["running"] is told["healthy"] is True
     assert told["api_url"] == stack.addresses.api_url
     assert told["schema_registry_url"] == f"{stack.addresses.api_url}/schema-registry"
 
@@ -116,7 +116,7 @@ async def test_a_killed_server_is_started_again_at_the_same_address(settings: Se
     os.kill(pids(told)[name], signal.SIGKILL)
 
     async def is_back() -> bool:
-        return (await status(settings))["running"] is True and pids(await status(settings))[name] != pids(told)[name]
+        return (await status(settings))["healthy"] is True and pids(await status(settings))[name] != pids(told)[name]
 
     await eventually(is_back, seconds=30)
     again = await status(settings)
@@ -131,7 +131,7 @@ async def test_after_a_killed_supervisor_up_starts_anew_and_leaves_no_double(set
     assert watching is not None
     os.kill(watching.pid, signal.SIGKILL)
     assert await watching.ended(5)
-    assert (await status(settings))["running"] is False
+    assert (await status(settings))["healthy"] is False
 
     stack = await up(settings, lambda found: specs_for(settings, found))
 

@@ -19,7 +19,6 @@ from diurna_schemas.errors import Unavailable
 
 PARALLEL_MAX: Final = 8
 ATTEMPTS_MAX: Final = 4
-_CHUNK_BYTES: Final = 256 * 1024
 _SILENCE_SECONDS_MAX: Final = 30.0
 
 
@@ -94,7 +93,7 @@ class Fetcher:
         begun = _size(part)
         if begun >= jar.size:  # a whole one would have its name: these are other bytes
             begun = 0
-        headers = {"Range": f"bytes={begun}-"} if begun else {}
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={begun}-"} if begun else {})
         async with client.stream("GET", f"{self.base_url}/{jar.path}", headers=headers) as answer:
             if answer.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
                 raise httpx.RemoteProtocolError(f"answered {answer.status_code}")
@@ -112,7 +111,7 @@ class Fetcher:
 async def _append(answer: httpx.Response, part: Path, size: int, size_max: int, heard: Callable[[int], None]) -> int:
     """Writes what comes behind the first `size` bytes; stops at the first byte too many."""
     with part.open("ab" if size else "wb") as file:
-        async for chunk in answer.aiter_bytes(_CHUNK_BYTES):
+        async for chunk in answer.aiter_bytes():
             size += len(chunk)
             file.write(chunk)
             if size > size_max:

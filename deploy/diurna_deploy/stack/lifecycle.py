@@ -106,19 +106,22 @@ async def down(settings: Settings) -> list[str]:
 
 
 async def status(settings: Settings) -> dict[str, object]:
-    """What runs in the state directory: the addresses (None where nothing is up) and every process."""
+    """What runs in the state directory: the addresses (None where nothing is up) and every process.
+
+    `running` where any of it lives, `healthy` where all of it does and answers.
+    """
     state = StateDirectory(settings.state_dir)
     addresses = state.addresses()
     processes = await running(state, settings)
     told: dict[str, object] = {name: None for name in Addresses.__slots__}  # noqa: C420 - typed as objects
     if addresses is not None:
         told |= addresses.to_json()
-    healthy = addresses is not None and all(
-        process.state == "running" and process.answers is not False for process in processes
-    )
+    alive = addresses is not None and any(process.pid is not None for process in processes)
+    healthy = alive and all(process.state == "running" and process.answers is not False for process in processes)
     return told | {
         "state_dir": str(state.root),
-        "running": healthy,
+        "running": alive,
+        "healthy": healthy,
         "processes": [process.to_json() for process in processes],
     }
 

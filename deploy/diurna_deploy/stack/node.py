@@ -62,7 +62,7 @@ class Node(ABC):
     port_names: ClassVar[tuple[str, ...]]
     stop_signal: ClassVar[signal.Signals] = signal.SIGTERM
     stop_seconds: float = 20.0
-    start_seconds: float = 60.0
+    start_seconds: float = 90.0
 
     def __init__(self, state_dir: Path, *, port: int = 0, teller: Teller | None = None) -> None:
         self.state_dir = state_dir

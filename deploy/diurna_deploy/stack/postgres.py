@@ -151,11 +151,11 @@ class PostgresNode(Node):
     def _way(self) -> str | None:
         if os.geteuid() != 0:
             return None
-        return self.drop_privileges or ("namespace" if _namespaces_allowed() else "account")
+        return self.drop_privileges or ("namespace" if namespaces_allowed() else "account")
 
 
 @cache
-def _namespaces_allowed() -> bool:
+def namespaces_allowed() -> bool:
     """Tries it: what a container or a kernel setting forbids is written in no one place."""
     tried = [sys.executable, "-I", "-S", unprivileged.__file__, "namespace", str(binaries() / "postgres"), "--version"]
     return subprocess.run(tried, capture_output=True, check=False, timeout=10).returncode == 0
