@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from diurna.documents import json_object, plain
+from diurna.documents import fields_of, json_object
 from diurna.seen import Seen
 from diurna_schemas.agents import RequestSubmitted
 from diurna_schemas.message import Event as Fact
@@ -52,7 +52,7 @@ class Event:
             case _:
                 return cls(
                     type=seen.type_name,
-                    data=plain(record),
+                    data=fields_of(record),
                     source=_source(seen, record),
                     correlation_id=seen.correlation_id,
                     position=str(seen.position),

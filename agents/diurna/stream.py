@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from diurna.bootstrap import LOOK_BACK_RECORDS, Watched, resolve
-from diurna.documents import plain
 from diurna.seen import Learn, Seen
+from diurna_projections.documents import event_document
+from diurna_projections.folds.events import row_of
 from diurna_schemas import topics
 from diurna_schemas.chain import Acceptor, Head, Verdict
 from diurna_schemas.codec import Codec
-from diurna_schemas.envelope import iso
-from diurna_schemas.errors import InvalidInput, Unreadable, shown
+from diurna_schemas.errors import InvalidInput, shown
 from diurna_schemas.ids import Position
-from diurna_schemas.records import Broadcast
 from diurna_streams.log import Log, Reader, TopicPartition
 
 STREAM_TOPICS: Final = (*topics.EVENT_TOPICS, topics.BROADCASTS)
@@ -152,31 +151,9 @@ class EventStream:
         return {**offsets, own: position.offset + 1}
 
 
-def described(seen: Seen) -> dict[str, Any]:
-    """An event as JSON shows it. Bytes nobody understands are described by what is wrong with them."""
-    record = seen.record
-    shown_event: dict[str, Any] = {
-        "id": seen.id,
-        "type": seen.type_name,
-        "source": seen.header("ce_source"),
-        "subject": seen.subject,
-        "time": seen.header("ce_time") or iso(record.timestamp_ms),
-        "topic": record.topic,
-        "position": str(record.position),
-        "correlation_id": seen.correlation_id,
-        "causation_id": seen.command_id,
-        "key": None if record.key is None else record.key.decode("utf-8", "replace"),
-        "data": None,
-    }
-    try:
-        content = seen.decoded()
-    except Unreadable as error:
-        return {**shown_event, "error": str(error)}
-    data = plain(content)
-    if isinstance(content, Broadcast):
-        shown_event["source"] = content.source_agent
-        data = data["data"]
-    return {**shown_event, "data": data}
+def described(seen: Seen, codec: Codec) -> dict[str, Any]:
+    """An event as `GET /events` shows it."""
+    return event_document(row_of(seen.record)._asdict(), codec)
 
 
 def _parsed(cursor: str) -> list[Position]:

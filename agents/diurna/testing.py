@@ -11,7 +11,7 @@ from typing import Any, Final
 from diurna.agent import Agent
 from diurna.bus import EventBus
 from diurna.connection import Connection
-from diurna.documents import plain
+from diurna.documents import fields_of
 from diurna.seen import Seen
 from diurna.testing_directory import MemoryDirectory
 from diurna_schemas.codec import Codec
@@ -79,7 +79,7 @@ class Team:
             for record in self.log.records(topic, partition):
                 seen = Seen(record, self.codec)
                 content: Part = seen.decoded()
-                found.append({"type": seen.type_name, "position": str(record.position), **plain(content)})
+                found.append({"type": seen.type_name, "position": str(record.position), **fields_of(content)})
         return found
 
     async def close(self) -> None:

@@ -115,7 +115,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                 async with aclosing(found.events(starting)) as events:
                     async for streamed in events:
                         if streamed.seen is not None:
-                            data = orjson.dumps(described(streamed.seen)).decode()
+                            data = orjson.dumps(described(streamed.seen, connection.codec)).decode()
                             yield ServerSentEvent(data, event=streamed.seen.type_name, id=streamed.cursor)
                         elif streamed.cursor != cursor:
                             # A client that goes before anything came has a place to come back to.
