@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from diurna_agents import child_environment
+from diurna_deploy.environment import inherited
 from diurna_deploy.provision import provision_tables, provision_topics
 from diurna_deploy.stack.processes import ProcessSpec
 from diurna_deploy.stack.progress import teller_for
@@ -17,6 +19,7 @@ from diurna_deploy.stack.state import Addresses, StateDirectory
 
 if TYPE_CHECKING:
     from diurna_deploy.settings import Settings
+    from diurna_deploy.stack.doctor import Check
 
 AGENTS: Final = ("orchestrator", "code-review", "cicd", "infrastructure", "feature-dev", "documentation")
 _AGENT_STOP_SECONDS: Final = 25.0
@@ -29,17 +32,22 @@ def processes(settings: Settings, addresses: Addresses) -> Sequence[ProcessSpec]
     place = urlsplit(addresses.api_url)
     host, port = place.hostname or "127.0.0.1", place.port or 80
 
-    def spec(name: str, *role: str, stage: int, stop_seconds: float = 10.0) -> ProcessSpec:
+    def spec(
+        name: str, *role: str, stage: int, stop_seconds: float = 10.0, env: Mapping[str, str] | None = None
+    ) -> ProcessSpec:
         ready_file = ready / f"{name}.ready"
         words = (sys.executable, "-m", "diurna_deploy.worker", *role, "--ready-file", str(ready_file))
         shown = ("--log-level", settings.log_level, "--log-format", settings.log_format)
-        return ProcessSpec(name, (*words, *shown), ready=ready_file, stage=stage, stop_seconds=stop_seconds)
+        return ProcessSpec(name, (*words, *shown), env or {}, ready_file, stage, stop_seconds)
+
+    # Agents build and install what they are given: they need the user's package index, certificates and keys.
+    tools = {**child_environment.for_tools(inherited()), **child_environment.for_git(inherited())}
 
     return [
         spec("server", "server", "--host", host, "--port", str(port), stage=0),
         spec("decider", "decider", stage=1),
         spec("projector", "projector", stage=1),
-        *(spec(name, "agent", name, stage=2, stop_seconds=_AGENT_STOP_SECONDS) for name in AGENTS),
+        *(spec(name, "agent", name, stage=2, stop_seconds=_AGENT_STOP_SECONDS, env=tools) for name in AGENTS),
     ]
 
 
@@ -71,6 +79,13 @@ async def stack_status(settings: Settings) -> dict[str, Any]:
     from diurna_deploy.stack.lifecycle import status
 
     return await status(settings)
+
+
+async def examine(settings: Settings) -> list[Check]:
+    """What is well on this machine and what is not, with what to do."""
+    from diurna_deploy.stack import doctor
+
+    return await doctor.examine(settings)
 
 
 def wait_for_interrupt() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final, cast
 
 _DETAIL_CHARACTERS_MAX: Final = 160
 _TYPE_WIDTH: Final = 27
+_COMMIT: Final = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{28}\b")
+"""A commit's full id; twelve digits tell it apart."""
 _POSITION_WIDTH: Final = 22
 
 Fields = Mapping[str, Any]
@@ -35,7 +38,9 @@ def detail(event: Fields) -> str:
     fields = cast("dict[str, Any]", data)
     teller = _TELLERS.get(str(event.get("type", "")))
     words = teller(fields) if teller else _shortest(fields)
-    words = " ".join(words.split())
+    if event.get("type") == "task.progress":
+        words = f"{event.get('source', '?')}: {words}"
+    words = _COMMIT.sub(r"\1", " ".join(words.split()))
     return words if len(words) <= _DETAIL_CHARACTERS_MAX else f"{words[: _DETAIL_CHARACTERS_MAX - 1]}…"
 
 
@@ -79,7 +84,7 @@ def _result(result: object) -> str:
 def _progress(fields: Fields) -> str:
     details = fields.get("details")
     told = _pairs(cast("Fields", details)) if isinstance(details, Mapping) else ""
-    return f"{fields.get('agent_id') or fields.get('agent') or ''} {fields.get('step', '')} {told}".strip()
+    return f"{fields.get('step', '')} {told}".strip()
 
 
 def _state(fields: Fields) -> str:

@@ -8,7 +8,7 @@ from diurna_schemas import topics
 from diurna_schemas.catalogue import schema_text, subjects
 
 if TYPE_CHECKING:
-    from diurna_streams.schema_registry import SchemaRegistry
+    from diurna_streams.schema_registry.store import SchemaRegistry
 
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
 """Today's code reads what any version of it ever wrote."""

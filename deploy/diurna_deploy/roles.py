@@ -127,7 +127,9 @@ async def _reading_decisions(client: ClientSettings) -> AsyncGenerator[ReadDecis
             approvals: list[dict[str, object]] = await api.read("/approvals", {"workflow_id": workflow_id})
         except DiurnaError:
             return None  # the decision is heard on the log all the same
-        approval = next((one for one in approvals if one.get("approval_id") == approval_id), {})
+        approval = next((one for one in approvals if one.get("approval_id") == approval_id), None)
+        if approval is None:
+            return None
         match approval.get("status"):
             case "approved" | "rejected" as status:
                 by, reason = str(approval.get("decided_by")), str(approval.get("reason") or "")

@@ -29,7 +29,9 @@ from diurna_schemas.codec import Codec
 from diurna_schemas.errors import InvalidInput, NotFound
 from diurna_streams.log import Log, TopicPartition
 from diurna_streams.log.kafka import KafkaLog
-from diurna_streams.schema_registry import SchemaRegistry, SchemaTopic, schema_registry_router
+from diurna_streams.schema_registry.routes import schema_registry_router
+from diurna_streams.schema_registry.store import SchemaRegistry
+from diurna_streams.schema_registry.topic import SchemaTopic
 
 logger = structlog.get_logger(__name__)
 

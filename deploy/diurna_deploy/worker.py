@@ -41,8 +41,8 @@ def main(arguments: list[str] | None = None) -> int:
 
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_told(role, ready=lambda: _touch(given.ready_file)))
-    except Exception:
-        logger.exception("the process failed", role=name)
+    except Exception as error:
+        logger.critical("the process failed", error=str(error), exc_info=None if _says_enough(error) else error)
         return FAILED
     return 0
 
@@ -80,6 +80,13 @@ def _role(role: str, name: str | None, given: argparse.Namespace) -> Role:
             return roles.projector()
         case _:
             return roles.agent(name or "", work_dir=given.work_dir)
+
+
+def _says_enough(error: Exception) -> bool:
+    """Whether the words of an error tell all there is: our own do, anybody else's need the way they took."""
+    from diurna_schemas.errors import DiurnaError
+
+    return isinstance(error, DiurnaError)
 
 
 def _touch(path: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 from pathlib import Path
@@ -34,7 +35,7 @@ async def test_a_good_change_is_deployed_and_runs(team: MemoryTeam, tmp_path: Pa
     current = tmp_path / "deployed" / "current"
     assert current.resolve().name == final["release"]
     program = next(current.glob("**/bin/greeting-service"))
-    said = subprocess.run([program, "Ada"], capture_output=True, text=True, check=True)
+    said = await asyncio.to_thread(subprocess.run, [program, "Ada"], capture_output=True, text=True, check=True)
     assert "Ada" in said.stdout
     release = json.loads((current / "release.json").read_text())
     assert release["head"] == final["commit"]

@@ -1,0 +1,177 @@
+"""The command line against the whole running stack: what a user types on the first day."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
+
+from diurna_agents.demo_repository import BASE, HEAD, Variant, make_demo_repository
+
+pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
+TEAM = {"orchestrator", "code-review", "cicd", "infrastructure", "feature-dev", "documentation"}
+
+
+def eventually() -> Retrying:
+    return Retrying(
+        retry=retry_if_exception_type(AssertionError), stop=stop_after_delay(30), wait=wait_fixed(0.1), reraise=True
+    )
+
+
+def inputs(tmp_path: Path, variant: Variant = "good") -> list[str]:
+    repository = make_demo_repository(tmp_path / "repository", variant=variant)
+    return ["--repo", str(repository), "--base", BASE, "--head", HEAD, "--deploy-to", str(tmp_path / "deployed")]
+
+
+def test_status_names_the_addresses_and_the_processes(diurna: Any) -> None:
+    found = diurna.json("status")
+    assert all(found[name] for name in ("api_url", "kafka_bootstrap_servers", "database_url", "schema_registry_url"))
+    assert {process["name"] for process in found["processes"]} >= TEAM | {"server", "decider", "projector"}
+    assert httpx.get(f"{found['api_url']}/health").json()["status"] == "healthy"
+    assert "/workflows" in httpx.get(f"{found['api_url']}/openapi.json").json()["paths"]
+    assert httpx.get(f"{found['schema_registry_url']}/subjects").json()
+
+
+def test_starting_what_runs_already_joins_it(diurna: Any) -> None:
+    before = {process["name"]: process["pid"] for process in diurna.json("status")["processes"]}
+    assert diurna.json("up", "--detach")["joined"] is True
+    assert {process["name"]: process["pid"] for process in diurna.json("status")["processes"]} == before
+
+
+def test_the_six_agents_are_there_and_answer(diurna: Any) -> None:
+    agents = {agent["agent_id"]: agent for agent in diurna.json("agent", "list")}
+    assert set(agents) >= TEAM
+    for agent_id in sorted(TEAM):
+        assert agents[agent_id]["status"] in {"active", "idle", "busy"}
+        answer = diurna.json("request", "send", agent_id, "get_status")
+        assert (answer["status"], answer["result"]["agent_id"]) == ("success", agent_id)
+        assert httpx.get(f"{agents[agent_id]['base_url']}/health").json()["status"] == "healthy"
+    assert {found["agent_id"] for found in diurna.json("agent", "search", "deploy")} == {"infrastructure"}
+
+
+def test_nobody_there_is_refused_at_once(diurna: Any) -> None:
+    answer = diurna.json("request", "send", "nobody", "get_status", code=1)
+    assert answer["status"] == "rejected"
+    assert answer["error"].startswith("agent offline")
+
+
+def test_a_wrong_payload_is_rejected_with_the_field(diurna: Any) -> None:
+    answer = diurna.json("request", "send", "code-review", "review_code", "--payload", '{"repo": 7}', code=1)
+    assert answer["status"] == "rejected"
+    assert "repo" in answer["error"]
+
+
+def test_a_change_is_deployed_with_a_timeline_in_order(diurna: Any, tmp_path: Path) -> None:
+    found = diurna.json("workflow", "start", "pr_deployment", *inputs(tmp_path))
+    assert (found["deployment_status"], found["success"]) == ("deployed", True)
+    timeline = found["timeline"]
+    times = [event["time"] for event in timeline]
+    assert times == sorted(times)
+    assert len({event["position"] for event in timeline}) == len(timeline)
+    types = [event["type"] for event in timeline]
+    assert types.count("request.completed") == 4
+    assert (
+        types.index("workflow.created") < types.index("workflow.approval_decided") < types.index("workflow.completed")
+    )
+    program = next((tmp_path / "deployed" / "current").glob("**/bin/greeting-service"))
+    assert "Ada" in subprocess.run([program, "Ada"], capture_output=True, text=True, check=True).stdout
+    row = diurna.json("workflow", "show", found["workflow_id"])
+    assert (row["status"], row["result"]["deployment_status"]) == ("completed", "deployed")
+    traced = [event["position"] for event in diurna.json("event", "trace", found["workflow_id"])]
+    assert traced == [event["position"] for event in timeline]
+    assert diurna.json("workflow", "history", found["workflow_id"])[0]["type"] == "workflow.created"
+
+
+def test_failing_tests_end_with_1_and_the_reason(diurna: Any, tmp_path: Path) -> None:
+    done = diurna.run("workflow", "start", "pr_deployment", *inputs(tmp_path, "failing_tests"))
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1].startswith("tests_failed: failed: ")
+
+
+def test_wrong_input_of_a_workflow_is_refused_with_the_field(diurna: Any, tmp_path: Path) -> None:
+    found = diurna.json("workflow", "start", "pr_deployment", *inputs(tmp_path), "--policy", "maybe", code=1)
+    assert found["deployment_status"] == "failed"
+    assert "policy" in found["reason"]
+
+
+def test_a_person_approves_over_the_command_line(diurna: Any, tmp_path: Path) -> None:
+    started = diurna.json("workflow", "start", "pr_deployment", *inputs(tmp_path), "--policy", "human", "--no-follow")
+    workflow_id = started["workflow_id"]
+    url = diurna.json("status")["api_url"]
+    for attempt in eventually():
+        with attempt:
+            approvals = httpx.get(f"{url}/approvals", params={"workflow_id": workflow_id}).json()
+            assert [one["status"] for one in approvals] == ["pending"]
+    assert diurna.run("workflow", "approve", workflow_id, "--by", "ada").returncode == 0
+    assert diurna.run("workflow", "approve", workflow_id, "--by", "bob").returncode == 1
+    for attempt in eventually():
+        with attempt:
+            assert diurna.json("workflow", "show", workflow_id)["status"] == "completed"
+    assert diurna.json("workflow", "show", workflow_id)["result"]["approval"]["decided_by"] == "ada"
+
+
+def test_a_workflow_that_waits_can_be_cancelled(diurna: Any, tmp_path: Path) -> None:
+    started = diurna.json("workflow", "start", "pr_deployment", *inputs(tmp_path), "--policy", "human", "--no-follow")
+    workflow_id = started["workflow_id"]
+    for attempt in eventually():
+        with attempt:
+            assert diurna.run("workflow", "cancel", workflow_id, "--reason", "wrong branch").returncode == 0
+    for attempt in eventually():
+        with attempt:
+            assert diurna.json("request", "show", started["request_id"])["status"] == "completed"
+    response = diurna.json("request", "show", started["request_id"])["response"]
+    assert response["result"]["deployment_status"] == "cancelled"
+    assert diurna.json("workflow", "show", workflow_id)["status"] == "cancelled"
+
+
+def test_an_event_is_published_heard_and_traced(diurna: Any) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def listen() -> None:
+        done = diurna.run("event", "tail", "--type", "task.delegated", "--count", "1", "--json", timeout=60)
+        heard.extend(json.loads(line) for line in done.stdout.splitlines())
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    while listener.is_alive():
+        diurna.json("event", "publish", "task.delegated", "--data", '{"subtask": 7}', "--correlation-id", "tail-test")
+        listener.join(timeout=0.5)
+    assert (heard[0]["type"], heard[0]["data"]) == ("task.delegated", {"subtask": 7})
+    for attempt in eventually():
+        with attempt:
+            traced = diurna.run("event", "trace", "tail-test", "--json")
+            assert traced.returncode == 0
+            assert json.loads(traced.stdout)[0]["data"] == {"subtask": 7}
+
+
+def test_the_registry_knows_every_schema_and_takes_them_again(diurna: Any) -> None:
+    from diurna_schemas.catalogue import subjects
+
+    assert {row["subject"] for row in diurna.json("schema", "list")} >= {subject for subject, _ in subjects()}
+    assert diurna.json("schema", "check") == {"compatible": True, "incompatible": []}
+    assert len(diurna.json("schema", "register")) == len({name for _, name in subjects()})
+
+
+def test_an_incompatible_schema_is_noticed(diurna: Any, tmp_path: Path) -> None:
+    changed = tmp_path / "changed.avsc"
+    fields = [{"name": "event_type", "type": "long"}]
+    changed.write_text(
+        json.dumps({"type": "record", "name": "Broadcast", "namespace": "diurna.records", "fields": fields})
+    )
+    subject = "broadcasts-diurna.records.Broadcast"
+    assert diurna.json("schema", "check", "--subject", subject, "--file", str(changed), code=1)["incompatible"] == [
+        subject
+    ]
+
+
+def test_the_tables_say_how_far_they_are(diurna: Any) -> None:
+    found = diurna.json("projection", "status")[0]
+    assert any(place.startswith("agents.events:") for place in found["positions"])
+    assert set(found["checksums"]) >= {"agents", "requests", "workflows"}
+    assert diurna.json("dead-letter", "list") == []
