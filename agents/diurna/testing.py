@@ -8,12 +8,17 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final
 
+import httpx
+from fastapi import FastAPI
+
 from diurna.agent import Agent
+from diurna.api_client import ApiClient
 from diurna.bus import EventBus
 from diurna.connection import Connection
 from diurna.documents import fields_of
+from diurna.registry import RegistryClient
 from diurna.seen import Seen
-from diurna.testing_directory import MemoryDirectory
+from diurna.testing_api import MemoryReads, build_api
 from diurna_schemas.codec import Codec
 from diurna_schemas.message import Part
 from diurna_schemas.topics import TOPICS
@@ -53,13 +58,14 @@ class Team:
         self.log = log
         self.codec = codec
         self.clock = clock
-        self.directory = MemoryDirectory(log, codec)
+        self.reads = MemoryReads(log, codec)
         self._connections: list[Connection] = []
+        self._app: FastAPI | None = None
         self.connection = self.connect()
 
     def connect(self) -> Connection:
         """A connection of its own, as another process would have."""
-        connection = Connection(self.log, self.codec, directory=self.directory, clock_ms=self.clock)
+        connection = Connection(self.log, self.codec, directory=self.reads, clock_ms=self.clock)
         self._connections.append(connection)
         return connection
 
@@ -71,6 +77,21 @@ class Team:
         """An agent on the team's log, with the options of `Agent`; without an HTTP server unless it is given a port."""
         options.setdefault("port", None)
         return Agent(agent_id, connection=self.connection, **options)
+
+    @property
+    def app(self) -> FastAPI:
+        """The HTTP API on the team's log, as an ASGI application."""
+        if self._app is None:
+            self._app = build_api(self.connection, self.reads)
+        return self._app
+
+    def api(self) -> ApiClient:
+        """A client of the team's HTTP API."""
+        return ApiClient("http://team", transport=httpx.ASGITransport(self.app))
+
+    def registry(self, agent_id: str = "unknown", **options: Any) -> RegistryClient:
+        """A registry client of the team, with the options of `RegistryClient`."""
+        return RegistryClient(None, agent_id, api=self.api(), **options)
 
     def events(self, topic: str = "agents.events") -> list[dict[str, Any]]:
         """Everything that stands on a topic, as plain values with `type` and `position`; partition by partition."""
