@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from diurna_deploy.settings import Settings
+from diurna_deploy.stack import unprivileged
 from diurna_deploy.stack.files import read_json, write_json
 from diurna_deploy.stack.kafka import KafkaNode
 from diurna_deploy.stack.postgres import PostgresNode
@@ -35,6 +38,13 @@ async def main():
     if "die" in sys.argv:
         os.kill(os.getpid(), signal.SIGKILL)
 asyncio.run(main())
+"""
+
+STOPPED = """
+async def stop():
+    nodes = KafkaNode(Path(sys.argv[1]), Path(sys.argv[2])), PostgresNode(Path(sys.argv[1]))
+    print(json.dumps({"stopped": [await node.stop() for node in nodes], "account": os.geteuid()}), flush=True)
+asyncio.run(stop())
 """
 
 
@@ -210,6 +220,34 @@ async def test_root_runs_postgres_as_somebody_else(tmp_path: Path, way: str) -> 
         assert owner == (0 if way == "namespace" else 65534)  # in its namespace it is account 1000
     finally:
         await postgres.stop()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
+async def test_an_ordinary_account_runs_both_with_files_of_its_own(kafka_bootstrap: str) -> None:
+    assert kafka_bootstrap  # so the jars are there
+    # not in tmp_path, which is closed to other accounts
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        place = Path(folder)
+        await asyncio.to_thread(give_with_jars, place)
+        become = [sys.executable, "-I", "-S", unprivileged.__file__, "account", sys.executable, "-c"]
+        child = await asyncio.create_subprocess_exec(
+            *become, STARTER + STOPPED, str(place / "state"), str(place / "cache"), stdout=asyncio.subprocess.PIPE
+        )
+        said, _ = await child.communicate()
+        assert child.returncode == 0
+        assert [json.loads(line) for line in said.splitlines()][1] == {"stopped": [True, True], "account": 65534}
+        assert await asyncio.to_thread(owners, place / "state") == {unprivileged.NOBODY_ID}
+
+
+def give_with_jars(place: Path) -> None:
+    """Makes the place account 65534's, with a cache that holds the jars."""
+    shutil.copytree(Settings().cache_dir / "jars", place / "cache/jars")
+    for path in (place, *place.rglob("*")):
+        os.chown(path, unprivileged.NOBODY_ID, unprivileged.NOBODY_ID)
+
+
+def owners(place: Path) -> set[int]:
+    return {path.stat().st_uid for path in place.rglob("*")}
 
 
 def kill(node: KafkaNode | PostgresNode) -> None:

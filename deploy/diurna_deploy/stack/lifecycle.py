@@ -17,7 +17,7 @@ from typing import Final
 
 from diurna_deploy.settings import API_PORT, Settings
 from diurna_deploy.stack import outside
-from diurna_deploy.stack.environment import child_environment
+from diurna_deploy.stack.environment import process_environment
 from diurna_deploy.stack.files import FileLock, last_lines, private_log, read_json
 from diurna_deploy.stack.identity import adopt
 from diurna_deploy.stack.kafka import KafkaNode
@@ -308,7 +308,7 @@ def _launch_supervisor(state: StateDirectory) -> subprocess.Popen[bytes]:
     with private_log(log_file(state, "supervisor")) as log:
         child = subprocess.Popen(
             [sys.executable, "-m", "diurna_deploy.stack.supervisor", str(state.root)],
-            env=child_environment(),
+            env=process_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

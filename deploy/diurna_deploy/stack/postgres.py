@@ -17,7 +17,7 @@ from typing import ClassVar, Final
 from urllib.parse import quote
 
 from diurna_deploy.stack import unprivileged
-from diurna_deploy.stack.environment import child_environment
+from diurna_deploy.stack.environment import server_environment
 from diurna_deploy.stack.files import FileLock, private_log, write_private
 from diurna_deploy.stack.node import Node
 from diurna_deploy.stack.ports import LOOPBACK
@@ -88,7 +88,7 @@ class PostgresNode(Node):
             return subprocess.Popen(
                 self._command("postgres", "-D", str(self.data), *options),
                 cwd="/",
-                env=child_environment(),
+                env=server_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -131,7 +131,7 @@ class PostgresNode(Node):
             command,
             input=given,
             cwd="/",
-            env=child_environment(),
+            env=server_environment(),
             capture_output=True,
             check=False,
             timeout=INITDB_SECONDS_MAX,

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from diurna_deploy.stack.environment import child_environment
+from diurna_deploy.stack.environment import process_environment
 from diurna_deploy.stack.files import FileLock, private_log
 from diurna_deploy.stack.identity import ProcessIdentity
 from diurna_deploy.stack.kafka import KafkaNode
@@ -83,7 +83,7 @@ class Child:
             with private_log(log_file(self.state, self.order.name)) as log:
                 self.popen = subprocess.Popen(
                     self.order.argv,
-                    env=child_environment(self.order.env),
+                    env=process_environment(self.order.env),
                     cwd=self.state.root,
                     stdin=subprocess.DEVNULL,
                     stdout=log,

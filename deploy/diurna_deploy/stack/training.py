@@ -55,7 +55,7 @@ def _forget_old(folder: Path) -> None:
 
 
 def main() -> int:
-    os.nice(19)
+    os.nice(10)
     return 0 if asyncio.run(train(Path(sys.argv[1]))) else 1
 
 
