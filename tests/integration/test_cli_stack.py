@@ -52,7 +52,7 @@ def test_the_six_agents_are_there_and_answer(diurna: Any) -> None:
         answer = diurna.json("request", "send", agent_id, "get_status")
         assert (answer["status"], answer["result"]["agent_id"]) == ("success", agent_id)
         assert httpx.get(f"{agents[agent_id]['base_url']}/health").json()["status"] == "healthy"
-    assert {found["agent_id"] for found in diurna.json("agent", "search", "deploy")} == {"infrastructure"}
+    assert {found["agent_id"] for found in diurna.json("agent", "search", "rollback")} == {"infrastructure"}
 
 
 def test_nobody_there_is_refused_at_once(diurna: Any) -> None:

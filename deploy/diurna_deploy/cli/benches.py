@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -16,11 +17,12 @@ def add_to(app: typer.Typer) -> None:
 
 def bench(
     session: Session,
-    names: Annotated[list[str] | None, typer.Argument(help="w1, w4, w5 [default: all].")] = None,
+    names: Annotated[list[str] | None, typer.Argument(help="start, w1, w5 [default: all].")] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Interleaved rounds.")] = 3,
 ) -> None:
     """Measures the running stack: medians of interleaved rounds, each beside its reference."""
-    from diurna_deploy.bench import run_benches
+    from diurna_deploy.bench.suite import measure
+    from diurna_deploy.settings import Settings
 
-    results = run_benches(names or [], rounds=rounds, session=session)
-    session.show(results)
+    settings = Settings.load(state_dir=session.state_dir)
+    session.show(asyncio.run(measure(names or [], settings=settings, rounds=rounds)))

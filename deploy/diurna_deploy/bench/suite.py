@@ -1,0 +1,74 @@
+"""`diurna bench`: which measurements there are, and how each is run on the stack of a state directory."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from pathlib import Path
+from typing import Any, Final
+
+from diurna_deploy.settings import Settings
+from diurna_deploy.stack.state import Addresses, StateDirectory
+from diurna_schemas.errors import InvalidInput, Unavailable
+
+Figures = dict[str, Any]
+Bench = Callable[[Settings, int], Awaitable[Figures]]
+
+
+async def measure(names: Iterable[str], *, settings: Settings, rounds: int) -> dict[str, Figures]:
+    """The figures of each named measurement, or of all. Raises `InvalidInput` where there is none of that name."""
+    chosen = list(names) or list(BENCHES)
+    for name in chosen:
+        if name not in BENCHES:
+            raise InvalidInput("name", name, f"there are {', '.join(BENCHES)}")
+    return {name: await BENCHES[name](settings, rounds) for name in chosen}
+
+
+def addresses_of(settings: Settings) -> Addresses:
+    """The stack that runs in the state directory. Raises `Unavailable` where none does."""
+    found = StateDirectory(settings.state_dir).addresses()
+    if found is None:
+        raise Unavailable(f"no stack runs in {settings.state_dir}: `diurna up --detach` starts one to measure")
+    return found
+
+
+async def requests(settings: Settings, rounds: int) -> Figures:
+    """W1: a request and its answer, across processes, beside two raw hops through Kafka."""
+    from diurna_deploy.bench import w1_requests
+
+    found = addresses_of(settings)
+    result = await w1_requests.measure(
+        found.kafka_bootstrap_servers,
+        schema_registry_url=found.schema_registry_url,
+        rounds=rounds,
+        own_deciders=False,
+    )
+    return dict(result.summary())
+
+
+async def reads(settings: Settings, rounds: int) -> Figures:
+    """W5: an agent read over HTTP, beside a row read through a pool."""
+    from diurna_deploy.bench import w5_reads
+
+    return await w5_reads.measure(addresses_of(settings).database_url, rounds=rounds)
+
+
+async def start(settings: Settings, rounds: int) -> Figures:
+    """How long the whole stack takes until everything answers, in a new state directory and then again, in seconds."""
+    from diurna_deploy.lifecycle import start_stack, stop_stack
+
+    figures: dict[str, list[float]] = {"new_seconds": [], "again_seconds": []}
+    for _ in range(rounds):
+        with tempfile.TemporaryDirectory(prefix="diurna-bench-") as folder:
+            own = settings.model_copy(update={"state_dir": Path(folder), "api_port": 0})
+            for seconds in figures.values():
+                began = time.perf_counter()
+                await start_stack(own)
+                seconds.append(time.perf_counter() - began)
+                await stop_stack(own)
+    return {name: min(seconds) for name, seconds in figures.items()} | {"rounds": rounds}
+
+
+BENCHES: Final[dict[str, Bench]] = {"start": start, "w1": requests, "w5": reads}
+"""By name, in the order in which they run."""
