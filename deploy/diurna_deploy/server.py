@@ -21,7 +21,7 @@ from diurna_deploy.provision import own_schema_ids, register_schemas
 from diurna_deploy.roles import database_url
 from diurna_deploy.settings import Settings
 from diurna_deploy.stack.state import SCHEMA_REGISTRY_PATH
-from diurna_projections.api import install_problems, read_router
+from diurna_projections.api import HotReads, install_problems, read_router
 from diurna_projections.queries import Queries
 from diurna_schemas import topics
 from diurna_schemas.chain import Head
@@ -121,6 +121,7 @@ def _composed(
 ) -> FastAPI:
     app = FastAPI(title="Diurna", version=version("diurna"), description=_DESCRIPTION)
     install_problems(app)
+    app.add_middleware(HotReads, queries=queries)
     projected = [
         TopicPartition(name, partition)
         for name in (*topics.EVENT_TOPICS, topics.HEARTBEATS, topics.BROADCASTS, *topics.DEAD_LETTER_TOPICS)

@@ -12,7 +12,7 @@ import pytest
 from fastapi import FastAPI
 
 from diurna_projections.advance import understood
-from diurna_projections.api import install_problems, read_router
+from diurna_projections.api import HotReads, install_problems, read_router
 from diurna_projections.queries import Queries
 from diurna_projections.store import Store
 from support.projecting import History
@@ -51,6 +51,7 @@ async def reads(database_url: str) -> AsyncIterator[Reads]:
     await store.migrate()
     queries = await Queries.connect(database_url, history.codec)
     app = FastAPI()
+    app.add_middleware(HotReads, queries=queries)
     app.include_router(read_router(queries))
     install_problems(app)
     transport = httpx.ASGITransport(app)
@@ -86,6 +87,14 @@ async def test_an_agent_is_shown_as_the_registry_promises(reads: Reads) -> None:
     assert agent["last_heartbeat"].endswith("Z")
     assert agent["instances"][0]["instance_id"] == "agent-1:one"
     assert agent["instances"][0]["in_flight"] == 1
+
+
+async def test_the_short_way_and_the_routed_one_answer_the_same(reads: Reads) -> None:
+    for path in ("/agents/agent-1", "/agents/nobody", "/agents/a%00b", "/health/nobody"):
+        short, routed = await reads.client.get(path), await reads.client.get(path, params={"routed": "1"})
+        assert (short.status_code, short.text) == (routed.status_code, routed.text)
+        assert short.headers["content-type"] == routed.headers["content-type"]
+        assert short.headers.get("Diurna-Positions") == routed.headers.get("Diurna-Positions")
 
 
 async def test_agents_are_listed_filtered_and_paged(reads: Reads) -> None:

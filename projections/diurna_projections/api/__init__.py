@@ -1,6 +1,7 @@
 """The reads over HTTP."""
 
+from diurna_projections.api.hot import HotReads
 from diurna_projections.api.problems import install_problems, problem_response
 from diurna_projections.api.router import read_router
 
-__all__ = ["install_problems", "problem_response", "read_router"]
+__all__ = ["HotReads", "install_problems", "problem_response", "read_router"]

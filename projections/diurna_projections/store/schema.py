@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Final
 
 from diurna_projections.store.database import Connection
 from diurna_projections.store.statements import migrations
 from diurna_schemas.errors import Conflict
+
+# `if not exists` believes a cache that the lock does not refresh, so another's schema may come as a surprise.
+_CREATE_SCHEMA: Final = """
+do $$ begin
+    create schema if not exists {schema};
+exception when duplicate_schema or unique_violation then null;
+end $$
+"""
 
 
 async def migrate(connection: Connection, schema: str) -> list[str]:
@@ -18,7 +27,7 @@ async def migrate(connection: Connection, schema: str) -> list[str]:
     applied: list[str] = []
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock(hashtext('diurna projections ' || $1))", schema)
-        await connection.execute(f"create schema if not exists {schema}")
+        await connection.execute(_CREATE_SCHEMA.format(schema=schema))
         await connection.execute(
             f"create table if not exists {schema}.migrations (name text primary key, digest text not null)"
         )
