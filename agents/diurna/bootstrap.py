@@ -59,7 +59,8 @@ async def resolve(log: Log, partitions: Iterable[TopicPartition], heads: Heads |
     wanted = list(partitions)
     ends = await log.ends(wanted)
     starts = await log.starts(wanted)
-    known = await _known(heads) if any(place.topic in EVENT_TOPICS for place in wanted) else {}
+    is_chained = any(place.topic in EVENT_TOPICS for place in wanted)
+    known: Mapping[TopicPartition, Head] = await _known(heads) if is_chained else {}
     found: dict[TopicPartition, Watched] = {}
     for place in wanted:
         start, end = starts[place], ends[place]

@@ -129,7 +129,8 @@ class ApiKnowledge:
         )
         found: list[Candidate] = []
         for agent in agents:
-            instances = [one for one in agent.get("instances") or [] if one.get("status") in _LIVE]
+            every = cast("list[dict[str, Any]]", agent.get("instances") or [])
+            instances = [one for one in every if one.get("status") in _LIVE]
             if instances:
                 in_flight = sum(int(one.get("in_flight") or 0) for one in instances)
                 room = sum(int(one.get("concurrency") or 0) for one in instances)

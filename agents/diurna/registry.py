@@ -140,7 +140,7 @@ class RegistryClient:
         asked = validated(AgentCapabilityQuery, query)
         by_keyword = [await self._search(keyword) for keyword in asked.capability_keywords]
         agents = [{match.agent_id for match in matches} for matches in by_keyword]
-        wanted = set.intersection(*agents) if asked.required_all else set.union(*agents)
+        wanted: set[str] = agents[0].intersection(*agents) if asked.required_all else agents[0].union(*agents)
         wanted -= set(asked.exclude_agents)
         found: dict[tuple[str, str], CapabilityMatch] = {}
         for match in (match for matches in by_keyword for match in matches):

@@ -50,9 +50,10 @@ class Requests:
         REQUESTS_ACTIVE.inc()
         seconds = request.timeout_seconds + GRACE_SECONDS if timeout is None else timeout
         asked = _Asked(connection, request, traceparent)
+        limit = asyncio.timeout(seconds)
         status = "error"
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with limit:
                 response = await asked.answer()
             status = response.status.value
             return response

@@ -101,7 +101,7 @@ async def raw_client(servers: str, _: str, name: str, *load: str) -> None:
     consumer.assign([place])
     await consumer.seek_to_end(place)
     await consumer.position(place)
-    waiting: dict[bytes, asyncio.Future[bytes]] = {}
+    waiting: dict[Any, asyncio.Future[Any]] = {}
     number = 0
 
     async def listen() -> None:
