@@ -145,7 +145,7 @@ class SchemaRegistryClient:
         retrying = tenacity.AsyncRetrying(
             retry=tenacity.retry_if_exception_type(Unavailable),
             stop=tenacity.stop_after_delay(self._deadline_s),
-            wait=tenacity.wait_exponential_jitter(initial=0.05, max=1.0, jitter=0.05),
+            wait=tenacity.wait_exponential(multiplier=0.05, max=1.0) + tenacity.wait_random(0, 0.05),
             reraise=True,
         )
         async for attempt in retrying:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from diurna_schemas.compatibility import AvroJson, incompatibilities
@@ -81,8 +81,9 @@ def delete_subject(state: State, subject: str, *, permanent: bool) -> Decision[l
     if not permanent:
         if not live:
             raise refusals.subject_soft_deleted(subject)
-        value = _json({"subject": subject, "version": known[-1].version})
-        return Decision((Entry(_subject_key("DELETE_SUBJECT", subject), value),), live)
+        # One record a version and no DELETE_SUBJECT: of two of those, compaction keeps the later and not the higher.
+        gone = (replace(one, deleted=True) for one in known if not one.deleted)
+        return Decision(tuple(schema_entry(one, state.schemas[one.id]) for one in gone), live)
     if live:
         raise refusals.subject_not_soft_deleted(subject)
     return Decision(
@@ -103,7 +104,7 @@ def delete_version(state: State, subject: str, version: Version, *, permanent: b
     if not permanent:
         if version.deleted:
             raise refusals.version_soft_deleted(subject, version.version)
-        gone = Version(subject, version.version, version.id, deleted=True)
+        gone = replace(version, deleted=True)
         return Decision((schema_entry(gone, state.schemas[version.id]),), version.version)
     if not version.deleted:
         raise refusals.version_not_soft_deleted(subject, version.version)
@@ -156,9 +157,9 @@ def clear_mode(state: State, subject: str) -> Decision[Mode]:
 def settle(state: State, place: Place) -> Entry:
     """The record that makes a disputed key say on the log what it is in the state."""
     there = next((one for one in state.versions(place.subject, deleted=True) if one.version == place.version), None)
-    if there is None:  # nobody won it: it is spent, for a tombstone might hit another writer's accepted record
+    if there is None:  # nobody won it: it is spent
         there = Version(*place, state.disputed[place][1], deleted=True)
-    return schema_entry(there, state.schemas[there.id])
+    return schema_entry(there, state.schemas[there.id], is_settling=True)
 
 
 def find(state: State, subject: str, schema: Schema, *, deleted: bool = False) -> Version | None:
@@ -199,15 +200,17 @@ def check_subject(subject: str) -> None:
         raise refusals.invalid_subject(subject, "it holds a character that cannot be printed")
 
 
-def schema_entry(version: Version, schema: StoredSchema) -> Entry:
+def schema_entry(version: Version, schema: StoredSchema, *, is_settling: bool = False) -> Entry:
     """The record of a version, its fields in the order Confluent writes them."""
     fields: dict[str, Any] = {"subject": version.subject, "version": version.version, "id": version.id}
     if schema.schema_type != "AVRO":
         fields["schemaType"] = schema.schema_type
     if schema.references:
         fields["references"] = list(schema.references)
-    value = _json({**fields, "schema": schema.text, "deleted": version.deleted})
-    return Entry(_schema_key(Place(version.subject, version.version)), value)
+    fields |= {"schema": schema.text, "deleted": version.deleted}
+    if is_settling:
+        fields["settles"] = True
+    return Entry(_schema_key(Place(version.subject, version.version)), _json(fields))
 
 
 def _stored(state: State, versions: Iterable[Version]) -> list[StoredSchema]:

@@ -11,8 +11,11 @@ read its own record back as accepted (`store`). An id therefore never means two 
 What the topic's compaction adds: it keeps the *last* record of a key, and a rejected record may be that one. So a
 key whose last record was rejected is remembered (`disputed`) and rewritten with what the version really is, at once
 by the writer that lost, later by anyone should that writer have died. Compaction leaves the newest segment alone,
-so the dispute is long over when it comes by. A rewrite is never a tombstone: that could not be told from a deletion
-and might hit another writer's accepted record. A version that nobody won is spent instead: written as deleted.
+so the dispute is long over when it comes by. Such a rewrite (`settles` in its value, which other registries ignore)
+confirms and never changes: where the version is no longer what the rewrite says, it is rejected in its turn. It is
+never a tombstone, which would hit whatever another writer had accepted there a moment ago; a version that nobody
+won is spent instead, written as deleted. What remains: a rewrite that crosses a permanent deletion brings the
+version back, with the same id and the same schema. Delete it again.
 """
 
 from __future__ import annotations
@@ -181,11 +184,15 @@ def _evolve_schema(state: State, place: Place, value: dict[str, Any] | None, at_
     canonical = canonical_or_text(text, schema_type)
     there = state.subjects.get(place.subject, _NO_VERSIONS).get(place.version)
     bound = state.schemas.get(schema_id)
-    if (there is not None and there.id != schema_id) or (bound is not None and bound.canonical != canonical):
+    is_deleted = value.get("deleted") is True
+    is_other = there is not None and (there.id != schema_id or (value.get("settles") and there.deleted != is_deleted))
+    if is_other or (bound is not None and bound.canonical != canonical):
         disputed = state.disputed.set(place, (at_ms, schema_id))
-        return replace(state, disputed=disputed, id_max=max(state.id_max, schema_id)), Verdict.REJECTED
+        # The id it claimed is not counted as given: else writers that saw it and writers that did not could give one
+        # schema two ids.
+        return replace(state, disputed=disputed), Verdict.REJECTED
     references = tuple(cast("list[dict[str, Any]]", value.get("references") or ()))
-    version = Version(place.subject, place.version, schema_id, value.get("deleted") is True)
+    version = Version(place.subject, place.version, schema_id, is_deleted)
     return replace(
         state,
         subjects=state.subjects.set(

@@ -45,7 +45,7 @@ def parse(text: str) -> Schema:
         schema = cast("AvroJson", json.loads(text))
         canonical = canonical_form(schema)
         canonical.encode()
-        fault = _default_fault(resolved(schema), {})
+        fault = _fault(resolved(schema), {})
     except RecursionError:
         raise invalid_schema("it is nested too deeply") from None
     except UnicodeEncodeError as error:
@@ -68,19 +68,21 @@ def canonical_or_text(text: str, schema_type: str) -> str:
     return f"{schema_type}:{text}"
 
 
-def _default_fault(schema: AvroJson, names: dict[str, dict[str, Any]]) -> str | None:
-    """The first default in a resolved schema that its field's type does not allow: readers would die of it."""
+def _fault(schema: AvroJson, names: dict[str, dict[str, Any]]) -> str | None:
+    """The first fault in a resolved schema that the avro package lets pass and readers would die of."""
     match schema:
         case list():
-            return next((fault for branch in schema if (fault := _default_fault(branch, names))), None)
+            return next((fault for branch in schema if (fault := _fault(branch, names))), None)
         case dict():
             if "name" in schema:
                 names[schema["name"]] = schema
+            if schema.get("type") == "enum" and (fault := _enum_fault(schema)):
+                return fault
             for part in ("items", "values"):
-                if part in schema and (fault := _default_fault(schema[part], names)):
+                if part in schema and (fault := _fault(schema[part], names)):
                     return fault
             for field in schema.get("fields", ()):
-                if fault := _default_fault(field["type"], names):
+                if fault := _fault(field["type"], names):
                     return fault
                 if "default" in field and not _fits(field["default"], field["type"], names):
                     return (
@@ -89,6 +91,15 @@ def _default_fault(schema: AvroJson, names: dict[str, dict[str, Any]]) -> str | 
                     )
         case str():
             pass
+    return None
+
+
+def _enum_fault(schema: dict[str, Any]) -> str | None:
+    symbols = schema["symbols"]
+    if not isinstance(symbols, list):
+        return f"the symbols of enum {schema['name']} are {shown(symbols)}, a list is expected"
+    if "default" in schema and schema["default"] not in symbols:
+        return f"the default {shown(schema['default'])} of enum {schema['name']} is none of its symbols"
     return None
 
 

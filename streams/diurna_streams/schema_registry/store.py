@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final, Protocol, Self, TypeVar
@@ -28,10 +28,15 @@ ATTEMPTS_MAX: Final = 20
 WAIT_MS: Final = 10_000
 DISPUTE_AGE_MS: Final = 10_000
 """How long a disputed key is left to the writer that lost it."""
+BATCH_BYTES_MAX: Final = 900_000
 _RETRY_MS: Final = 500
 _REJECTIONS_KEPT_MAX: Final = 1_000
 
 _log = structlog.get_logger(__name__)
+
+
+def _now_ms() -> int:
+    return int(time.time() * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class SchemaLog(Protocol):
 class SchemaRegistry:
     """What the routes ask: `state` as far as it is folded, `refresh` up to now, and `write`."""
 
-    def __init__(self, log: SchemaLog, *, clock_ms: Callable[[], int] = lambda: int(time.time() * 1000)) -> None:
+    def __init__(self, log: SchemaLog, *, clock_ms: Callable[[], int] = _now_ms) -> None:
         self._log = log
         self._clock_ms = clock_ms
         self._state = State()
@@ -83,9 +88,9 @@ class SchemaRegistry:
 
     @classmethod
     @asynccontextmanager
-    async def open(cls, log: SchemaLog) -> AsyncGenerator[Self]:
+    async def open(cls, log: SchemaLog, *, clock_ms: Callable[[], int] = _now_ms) -> AsyncGenerator[Self]:
         """A registry that has folded its log, follows it, and is closed in the end."""
-        registry = cls(log)
+        registry = cls(log, clock_ms=clock_ms)
         await registry.start()
         try:
             yield registry
@@ -143,9 +148,13 @@ class SchemaRegistry:
 
     async def _append(self, entries: Sequence[Entry]) -> set[Place]:
         """Writes the records, reads them back, and returns the places of those that were rejected."""
-        first = await self._log.append(entries)
-        await self._until(first + len(entries))
-        return {self._rejections[offset] for offset in range(first, first + len(entries)) if offset in self._rejections}
+        rejected: set[Place] = set()
+        for batch in _batches(entries):
+            first = await self._log.append(batch)
+            await self._until(first + len(batch))
+            offsets = range(first, first + len(batch))
+            rejected |= {self._rejections[offset] for offset in offsets if offset in self._rejections}
+        return rejected
 
     def _abandoned(self, state: State) -> set[Place]:
         """Disputed keys whose loser had its time and did not put them right."""
@@ -229,3 +238,15 @@ def _settling(state: State, lost: set[Place], decision: Decision[AnswerT] | None
     overwritten = {entry.key for entry in decision.entries} if decision else set[bytes]()
     settling = [settle(state, place) for place in sorted(lost)]
     return [entry for entry in settling if entry.key not in overwritten]
+
+
+def _batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
+    """Parts that fit into one record batch each: a subject may have more versions to delete than one can hold."""
+    start, size = 0, 0
+    for index, entry in enumerate(entries):
+        entry_size = len(entry.key) + len(entry.value or b"")
+        if index > start and size + entry_size > BATCH_BYTES_MAX:
+            yield entries[start:index]
+            start, size = index, 0
+        size += entry_size
+    yield entries[start:]
