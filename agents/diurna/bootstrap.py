@@ -9,6 +9,7 @@ from typing import Final
 import structlog
 
 from diurna_schemas.chain import Acceptor, Head, Verdict
+from diurna_schemas.envelope import header
 from diurna_schemas.errors import DiurnaError
 from diurna_schemas.topics import EVENT_TOPICS
 from diurna_streams.log import Log, Record, TopicPartition
@@ -41,11 +42,16 @@ class Watched:
         verdict = self.acceptor.accept(record.offset, record.headers)
         if verdict is Verdict.ACCEPTED:
             self._accepted += 1
-        elif verdict is Verdict.ALIEN and self.is_tentative and self._accepted == 1:
+        elif self.is_tentative and self._accepted == 1 and self._may_be_anchor(record):
             # Only the anchor itself was ever believed, and what follows does not link to it: the anchor was the alien.
             self.acceptor, self._accepted = Acceptor(None), 0
             return self.judge(record)
         return verdict
+
+    def _may_be_anchor(self, record: Record) -> bool:
+        """Whether it carries a link, and is not the present anchor written twice."""
+        digest = header(record.headers, "chain_hash")
+        return digest is not None and self.acceptor is not None and digest != self.acceptor.head.hash
 
 
 async def resolve(log: Log, partitions: Iterable[TopicPartition], heads: Heads | None) -> dict[TopicPartition, Watched]:
