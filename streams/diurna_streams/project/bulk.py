@@ -22,14 +22,20 @@ _READ_RECORDS_MAX: Final = 5_000
 _IDLE_READS_MAX: Final = 50
 
 
-async def catch_up(log: Log, writer: Writer, partitions: list[TopicPartition]) -> int:
-    """Projects until the end is near, and returns how many records it read.
+async def catch_up(
+    log: Log,
+    writer: Writer,
+    partitions: list[TopicPartition],
+    *,
+    hand_over_lag_records: int = HAND_OVER_LAG_RECORDS,
+) -> int:
+    """Projects until the end is so near, and returns how many records it read.
 
     Raises `OutOfStep` where the log or another projector moved the positions backwards.
     """
     count = 0
     places = await places_of(log, writer.store, partitions)
-    while places.lag > HAND_OVER_LAG_RECORDS:
+    while places.lag > hand_over_lag_records:
         metrics.BULK_RUNS.inc()
         logger.info("catching up in bulk", lag_records=places.lag)
         reader = await log.reader()

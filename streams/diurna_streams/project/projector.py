@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NoReturn
 
@@ -14,6 +14,7 @@ from prometheus_client import start_http_server
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_exponential_jitter
 
 from diurna_projections.errors import OutOfStep
+from diurna_projections.records import LogRecord
 from diurna_projections.store import Store
 from diurna_schemas.codec import Codec
 from diurna_schemas.errors import DiurnaError, Unavailable
@@ -51,11 +52,12 @@ async def run_projector(
     stop: asyncio.Event | None = None,
     ready: asyncio.Event | None = None,
     on_doubt: Callable[[int, str], None] = give_up,
+    on_committed: Callable[[Sequence[LogRecord]], None] = metrics.observe_freshness,
 ) -> None:
     """Projects until `stop` is set; without one, until SIGTERM or SIGINT.
 
     `ready` is set once the tables are there and records are being read. `on_doubt` is for tests: it must not come back
-    in earnest, for the stream is not where the tables are.
+    in earnest, for the stream is not where the tables are. `on_committed` is told the records of each live batch.
     """
     if options.metrics_port is not None:
         start_http_server(options.metrics_port, "127.0.0.1")
@@ -71,7 +73,7 @@ async def run_projector(
             places = await places_of(log, store, partitions)
             if places.lag > options.bulk_lag_records:
                 await catch_up(log, writer, partitions)
-            live = _Live(options, log, writer, partitions, on_doubt)
+            live = _Live(options, log, writer, partitions, on_doubt=on_doubt, on_committed=on_committed)
             await live.run(stop, ready)
 
 
@@ -84,13 +86,16 @@ class _Live:
         log: Log,
         writer: Writer,
         partitions: list[TopicPartition],
+        *,
         on_doubt: Callable[[int, str], None],
+        on_committed: Callable[[Sequence[LogRecord]], None],
     ) -> None:
         self._options = options
         self._log = log
         self._writer = writer
         self._partitions = partitions
         self._on_doubt = on_doubt
+        self._on_committed = on_committed
         self._intake = Intake()
 
     async def run(self, stop: asyncio.Event, ready: asyncio.Event | None) -> None:
@@ -125,7 +130,7 @@ class _Live:
             while True:
                 records = await self._intake.take(self._options.batch_records_max)
                 await self._writer.write(records)
-                metrics.observe_freshness(records)
+                self._on_committed(records)
         except OutOfStep as error:
             self._on_doubt(EXIT_OUT_OF_STEP, str(error))
         except Exception as error:
