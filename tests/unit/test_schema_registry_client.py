@@ -106,7 +106,7 @@ async def test_all_schemas_are_asked_one_by_one_where_there_is_no_such_route() -
         found = await client.all_schemas()
     assert found == [
         RegisteredSchema(subject, version, version + 10, '"int"') for subject, version in (("a", 1), ("a", 2), ("b", 5))
-    ]  # noqa: E501
+    ]
 
 
 async def test_compatibility_is_asked_of_the_latest_where_all_versions_cannot_be() -> None:
