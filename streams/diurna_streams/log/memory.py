@@ -64,12 +64,13 @@ class MemoryLog(Log):
     async def provision(self, topics: Iterable[Topic] = TOPICS.values(), *, replication: int = 1) -> list[str]:
         created: list[str] = []
         for topic in topics:
-            there = self._topics.setdefault(topic.name, topic)
-            if there.partitions != topic.partitions:
+            there = self._topics.get(topic.name)
+            if there is not None and there.partitions != topic.partitions:
                 raise Conflict(
                     f"topic {topic.name} has {there.partitions} partitions where {topic.partitions} are needed"
                 )
-            if there is topic:
+            if there is None:
+                self._topics[topic.name] = topic
                 created.append(topic.name)
                 self._records.update({TopicPartition(topic.name, number): [] for number in range(topic.partitions)})
         return created
