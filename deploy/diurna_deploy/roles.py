@@ -81,6 +81,10 @@ def agent(agent_id: str, *, work_dir: Path | None = None) -> Role:
                     await stack.enter_async_context(_orchestrating(found, connection, client))
                 await stack.enter_async_context(found.running())
                 ready()
+                if agent_id == ORCHESTRATOR:
+                    from diurna_workflows.manager import warm_up
+
+                    await asyncio.to_thread(warm_up)
                 await _until_cancelled()
 
     return run

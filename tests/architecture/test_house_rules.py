@@ -91,13 +91,25 @@ def reads_environment(tree: ast.Module) -> bool:
     )
 
 
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+
+def own_lines(function: Function) -> int:
+    """A function's lines without those of the functions defined in it, which are counted by themselves."""
+    inner = [child for child in ast.walk(function) if isinstance(child, Function) and child is not function]
+    outermost = [child for child in inner if not any(child in ast.walk(other) for other in inner if other is not child)]
+    return lines_of(function) - sum(map(lines_of, outermost))
+
+
+def lines_of(function: Function) -> int:
+    return (function.end_lineno or function.lineno) - function.lineno + 1
+
+
 def overlong_functions(tree: ast.Module, lines_max: int = FUNCTION_LINES_MAX) -> list[str]:
     return [
-        f"{node.name} ({node.end_lineno - node.lineno + 1} lines)"
+        f"{node.name} ({own_lines(node)} lines)"
         for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.end_lineno is not None
-        and node.end_lineno - node.lineno + 1 > lines_max
+        if isinstance(node, Function) and own_lines(node) > lines_max
     ]
 
 

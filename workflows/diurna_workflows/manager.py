@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from typing import Any, Final, Protocol
 
 from diurna_schemas.errors import Conflict, DiurnaError, InvalidInput, Refused
 from diurna_schemas.ids import checked_id
 from diurna_schemas.workflows import CancelWorkflow, WorkflowCancelled
-from diurna_workflows import pr_deployment
 from diurna_workflows.approvals import BusDesk, Desk, ReadDecision
 from diurna_workflows.journal import LogJournal, named_id
 from diurna_workflows.ports import Bus, Heard, WritesCommands
@@ -47,10 +47,14 @@ def _pr_input(given: object) -> JsonObject:
     return PrDeploymentInput.read(given).model_dump(mode="json", exclude_none=True)
 
 
+def _pr_deployment(bus: Bus, *, journal: LogJournal, desk: Desk) -> Graph:
+    from diurna_workflows.pr_deployment import build_pr_deployment  # LangGraph takes a second to load
+
+    return build_pr_deployment(bus, journal=journal, desk=desk)
+
+
 DEFINITIONS: Final[dict[str, Definition]] = {
-    pr_deployment.WORKFLOW_TYPE: Definition(
-        pr_deployment.WORKFLOW_TYPE, pr_deployment.AGENTS, _pr_input, pr_deployment.build_pr_deployment
-    )
+    "pr_deployment": Definition("pr_deployment", ("code-review", "cicd", "infrastructure"), _pr_input, _pr_deployment)
 }
 """Every type of workflow there is."""
 
@@ -63,6 +67,11 @@ class Running:
     workflow_type: str
     started_at: str
     task: asyncio.Task[JsonObject]
+
+
+def warm_up() -> None:
+    """Loads what the first workflow would otherwise wait for; safe in a thread."""
+    import_module("diurna_workflows.pr_deployment")
 
 
 class WorkflowManager:

@@ -28,8 +28,6 @@ from diurna_workflows.state import JsonObject, MultiAgentState, utc_now
 # pyright: reportUnknownMemberType=false
 # LangGraph's annotations leave the element types of its caches and checkpointers open.
 
-WORKFLOW_TYPE: Final = "pr_deployment"
-AGENTS: Final = ("code-review", "cicd", "infrastructure")
 Graph = CompiledStateGraph[MultiAgentState, None, MultiAgentState, MultiAgentState]
 Update = dict[str, Any]
 
