@@ -104,6 +104,11 @@ class Agent(Client):
         """How many requests it is working on."""
         return 0 if self._workers is None else self._workers.in_flight
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it is registered and takes requests."""
+        return self._presence is not None and self._presence.is_alive
+
     async def run(self) -> None:
         """Works until SIGTERM, SIGINT, or until somebody deregisters this instance; then ends gracefully."""
         stop = asyncio.Event()
@@ -203,8 +208,7 @@ class Agent(Client):
         return await bus.request_agent({**body, "target_agent": self.agent_id})
 
     def _health(self) -> dict[str, Any]:
-        is_healthy = self._presence is not None and self._presence.is_alive
-        return {"status": "healthy" if is_healthy else "unhealthy", **self._state()}
+        return {"status": "healthy" if self.is_running else "unhealthy", **self._state()}
 
     def _get_status(self, _: AgentRequestEvent) -> dict[str, Any]:
         return {"status": "busy" if self.in_flight >= self.concurrency else "active", **self._state()}

@@ -47,7 +47,7 @@ def validated(model: type[Model], given: Model | Mapping[str, Any]) -> Model:
     try:
         if isinstance(given, model):
             # A model can be changed after it was made; what is wrong in it now is found here, not on the log.
-            return model.model_validate(given.model_dump(warnings=False))
+            return model.model_validate(given.__dict__)
         return model.model_validate(given)
     except ValidationError as error:
         raise invalid(error) from error

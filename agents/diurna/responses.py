@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
+import hashlib
 from typing import Final
 
 from diurna.documents import json_object, json_text, json_value, validated
@@ -12,12 +12,12 @@ from diurna_schemas.errors import Unreadable
 from diurna_schemas.ids import AgentId
 from diurna_schemas.shapes import AgentRequestEvent, AgentResponseEvent, AgentResponseStatus
 
-_NAMESPACE: Final = uuid.UUID("0d4f9c3a-7a51-5b0e-8a53-5f1c7de2a991")
+_ID_BYTES: Final = 16
 
 
 def command_id_of(*words: str) -> str:
     """An id that follows from these words: who says the same twice says it once."""
-    return str(uuid.uuid5(_NAMESPACE, "\n".join(words)))
+    return hashlib.blake2b("\n".join(words).encode(), digest_size=_ID_BYTES).hexdigest()
 
 
 def submission(request: AgentRequestEvent, target: AgentId) -> agents.SubmitRequest:
