@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from diurna_projections.folds.text import INDEXED_CHARACTERS_MAX, indexed
 from diurna_projections.records import LogRecord
 from diurna_projections.rows import LoggedEvent
+
+_WORDS_MAX: Final = 1_000
+_words: dict[bytes | None, str | None] = {}
 
 
 def row_of(record: LogRecord) -> LoggedEvent:
@@ -17,15 +22,25 @@ def row_of(record: LogRecord) -> LoggedEvent:
         partition,
         offset,
         _text(find("ce_id")) or f"{topic}:{partition}:{offset}",
-        _text(find("ce_type")) or "unknown",
+        _word(find("ce_type")) or "unknown",
         _text(find("ce_subject")) or _text(key) or "",
-        _text(find("ce_source")) or "",
+        _word(find("ce_source")) or "",
         _text(find("correlationid")),
         _text(find("causationid")),
         record.timestamp_ms,
         key,
         record.value or b"",
     )
+
+
+def _word(raw: bytes | None) -> str | None:
+    """The text of a header that has few values."""
+    found = _words.get(raw)
+    if found is None:
+        found = _text(raw)
+        if len(_words) < _WORDS_MAX and len(raw or b"") <= INDEXED_CHARACTERS_MAX:
+            _words[raw] = found
+    return found
 
 
 def _text(raw: bytes | None) -> str | None:

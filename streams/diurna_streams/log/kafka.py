@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import aiokafka
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
@@ -24,6 +24,7 @@ from aiokafka.errors import (
     TopicAlreadyExistsError,
 )
 
+from diurna_schemas.envelope import Headers
 from diurna_schemas.errors import Conflict, TooLarge, Unavailable, Unreadable
 from diurna_schemas.topics import Topic
 from diurna_streams.log.port import Log, Outgoing, Record, TopicPartition
@@ -271,7 +272,7 @@ class KafkaReader:
                     message.timestamp,
                     message.key,
                     message.value,
-                    tuple((name, value or b"") for name, value in message.headers),  # Kafka allows null
+                    _headers(message.headers),
                 )
                 for message in messages
                 if message.offset >= wanted
@@ -281,6 +282,14 @@ class KafkaReader:
 
     async def close(self) -> None:
         await self._consumer.stop()
+
+
+def _headers(found: Sequence[tuple[str, bytes | None]]) -> Headers:
+    """Headers without null values, which Kafka allows and hardly anybody writes."""
+    for _, value in found:
+        if value is None:
+            return tuple((name, value or b"") for name, value in found)
+    return cast("Headers", tuple(found))
 
 
 class KafkaPlacement(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped for mypy
