@@ -1,4 +1,4 @@
-"""An agent as a process of its own: `python -m support.echo_agent SERVERS AGENT_ID`. Prints its address when it runs."""
+"""An agent as a process of its own, `python -m support.echo_agent SERVERS AGENT_ID`; it prints its address."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from diurna import Agent
 from diurna.connection import Connection
 from diurna_schemas.codec import Codec
 from diurna_streams.log.kafka import KafkaLog
+from support.teams import eventually
 
 
 async def main(servers: str, agent_id: str) -> None:
@@ -29,8 +30,7 @@ async def main(servers: str, agent_id: str) -> None:
             return "done"
 
         async def tell() -> None:
-            while not agent.is_running:
-                await asyncio.sleep(0.02)
+            await eventually(lambda: agent.is_running, seconds=60)
             print(agent.base_url, flush=True)
 
         telling = asyncio.create_task(tell())
