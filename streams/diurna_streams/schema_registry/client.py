@@ -58,7 +58,7 @@ class SchemaRegistryClient:
         """
         if (known := self._ids.get((subject, schema))) is not None:
             return known
-        body = await self._ask("POST", f"/subjects/{_quoted(subject)}/versions", {"schema": schema})
+        body = await self._ask("POST", f"/subjects/{_quoted(subject)}/versions", _avro(schema))
         return self._remember(subject, schema, _number(body, "id"))
 
     async def lookup(self, subject: str, schema: str) -> int | None:
@@ -66,7 +66,7 @@ class SchemaRegistryClient:
         if (known := self._ids.get((subject, schema))) is not None:
             return known
         try:
-            body = await self._ask("POST", f"/subjects/{_quoted(subject)}", {"schema": schema})
+            body = await self._ask("POST", f"/subjects/{_quoted(subject)}", _avro(schema))
         except _Answered as error:
             if error.is_not_found:
                 return None
@@ -87,21 +87,25 @@ class SchemaRegistryClient:
         return text
 
     async def all_schemas(self) -> list[RegisteredSchema]:
-        """Every version of every subject: in one question, or one a version where the registry has no such route."""
+        """Every version of every subject: in one question, or one a version where the registry cannot say it so."""
         try:
             found = await self._ask("GET", "/schemas")
         except _Answered as error:
             if error.status not in {404, 405}:
                 raise
             return await self._schemas_one_by_one()
-        return [_registered(one) for one in _list(found)]
+        try:
+            return [_registered(one) for one in _list(found)]
+        except Unreadable:
+            # Apicurio 3.3 lists the bare schemas, without subject, version and id.
+            return await self._schemas_one_by_one()
 
     async def compatible(self, subject: str, schema: str) -> bool:
         """Whether a schema's text may be registered under a subject. A new subject takes any."""
         path = f"/compatibility/subjects/{_quoted(subject)}/versions"
         for place in (path, f"{path}/latest"):
             try:
-                return bool(_field(await self._ask("POST", place, {"schema": schema}), "is_compatible"))
+                return bool(_field(await self._ask("POST", place, _avro(schema)), "is_compatible"))
             except _Answered as error:
                 # Not every registry compares with all versions at once; and no version is nothing to conflict with.
                 if error.status not in {404, 405}:
@@ -203,6 +207,10 @@ def _reason(response: httpx.Response) -> str:
 
 def _said(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _avro(schema: str) -> dict[str, Any]:
+    return {"schema": schema, "schemaType": "AVRO"}
 
 
 def _quoted(subject: str) -> str:
