@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable
 
 import httpx
@@ -129,3 +130,17 @@ async def test_an_answer_that_makes_no_sense_is_unreadable(body: bytes) -> None:
     async with client_of(answer) as client:
         with pytest.raises(Unreadable):
             await client.register("s", '"int"')
+
+
+async def test_a_default_that_apicurio_refuses_is_sent_again_escaped() -> None:
+    sent: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        sent.append(json.loads(request.content)["schema"])
+        return no(422, 42201) if '"{}"' in sent[-1] else httpx.Response(200, json={"id": 7})
+
+    schema = '{"type":"record","name":"R","fields":[{"name":"m","type":"string","default":"{}"}]}'
+    async with client_of(answer) as client:
+        assert await client.register("s", schema) == 7
+    assert len(sent) == 2
+    assert json.loads(sent[1]) == json.loads(schema)
