@@ -51,10 +51,9 @@ async def test_a_stack_that_ran_and_was_killed_is_seen_with_all_that_does_not_an
         await down(settings)
 
 
-async def test_a_spoilt_jar_is_named(tmp_path: Path, kafka_bootstrap: str) -> None:
+async def test_a_spoilt_jar_is_named(tmp_path: Path) -> None:
     cache = JarCache(Settings().cache_dir / "jars")
     await cache.ensure()
-    assert kafka_bootstrap
     spoilt = tmp_path / "cache/jars"
     await asyncio.to_thread(shutil.copytree, cache.folder, spoilt)
     (spoilt / "slf4j-api-1.7.36.jar").write_bytes(b"not a jar")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -163,8 +164,15 @@ async def test_down_stops_all_of_it_and_only_that(settings: Settings) -> None:
     assert await down(settings) == []
 
 
-async def test_a_process_that_cannot_live_fails_the_start_and_takes_all_down_again(tmp_path: Path) -> None:
-    settings = own_settings(tmp_path)
+@pytest.fixture
+async def own_state(tmp_path: Path) -> AsyncIterator[Path]:
+    """A state directory in which nothing runs any more afterwards, however the test ends."""
+    yield tmp_path
+    await down(own_settings(tmp_path))
+
+
+async def test_a_process_that_cannot_live_fails_the_start_and_takes_all_down_again(own_state: Path) -> None:
+    settings = own_settings(own_state)
     with pytest.raises(Unavailable, match=r"(?s)broken ended .* with 7.*no luck"):
         await up(settings, [ProcessSpec("broken", (sys.executable, "-c", CRASHER))])
     told = await status(settings)
@@ -172,11 +180,11 @@ async def test_a_process_that_cannot_live_fails_the_start_and_takes_all_down_aga
     assert pids(told) == {}
 
 
-async def test_a_taken_port_that_was_asked_for_is_an_error_that_names_it(tmp_path: Path) -> None:
+async def test_a_taken_port_that_was_asked_for_is_an_error_that_names_it(own_state: Path) -> None:
     listening = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]
     try:
-        settings = own_settings(tmp_path, api_port=port)
+        settings = own_settings(own_state, api_port=port)
         with pytest.raises(Conflict, match=f"DIURNA_API_PORT: port {port} is taken by process {os.getpid()}"):
             await up(settings)
         assert pids(await status(settings)) == {}
@@ -186,24 +194,40 @@ async def test_a_taken_port_that_was_asked_for_is_an_error_that_names_it(tmp_pat
     assert is_free(port)
 
 
-async def test_servers_of_your_own_that_do_not_answer_are_named(tmp_path: Path) -> None:
+async def test_servers_of_your_own_that_do_not_answer_are_named(own_state: Path) -> None:
     settings = own_settings(
-        tmp_path, kafka_bootstrap_servers="127.0.0.1:1", database_url="postgresql://nobody@127.0.0.1:1/none"
+        own_state, kafka_bootstrap_servers="127.0.0.1:1", database_url="postgresql://nobody@127.0.0.1:1/none"
     )
     with pytest.raises(Unavailable, match=r"DIURNA_KAFKA_BOOTSTRAP_SERVERS.*127\.0\.0\.1:1"):
         await up(settings)
 
 
 async def test_servers_of_your_own_are_used_and_not_started(
-    tmp_path: Path, kafka_bootstrap: str, database_url: str
+    own_state: Path, kafka_bootstrap: str, database_url: str
 ) -> None:
-    settings = own_settings(tmp_path, kafka_bootstrap_servers=kafka_bootstrap, database_url=database_url)
+    settings = own_settings(own_state, kafka_bootstrap_servers=kafka_bootstrap, database_url=database_url)
     stack = await up(settings)
     try:
         assert stack.addresses.kafka_bootstrap_servers == kafka_bootstrap
         assert [process.name for process in stack.processes] == ["supervisor"]
     finally:
         assert await down(settings) == ["supervisor"]
+
+
+async def test_a_stack_whose_state_directory_is_deleted_ends(own_state: Path) -> None:
+    settings = own_settings(own_state)
+    stack = await up(settings, lambda found: specs_for(settings, found))
+    running = [ProcessIdentity.of(process.pid) for process in stack.processes if process.pid is not None]
+    assert len(running) == 5
+    # renamed, for deleting what others write to takes several tries; nobody finds it either way
+    gone = await asyncio.to_thread(own_state.rename, own_state.with_name("gone"))
+
+    async def is_over() -> bool:
+        return not any(identity is not None and identity.is_alive() for identity in running)
+
+    await eventually(is_over, seconds=60)
+    assert not (own_state / "kafka").exists()
+    await asyncio.to_thread(shutil.rmtree, gone)
 
 
 def pids(told: dict[str, Any]) -> dict[str, int]:

@@ -21,7 +21,9 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from diurna_deploy.settings import Settings
 from diurna_deploy.stack import unprivileged
 from diurna_deploy.stack.files import read_json, write_json
+from diurna_deploy.stack.jars import JarCache
 from diurna_deploy.stack.kafka import KafkaNode
+from diurna_deploy.stack.ports import free_ports
 from diurna_deploy.stack.postgres import PostgresNode
 from diurna_schemas.errors import Conflict
 
@@ -168,6 +170,18 @@ async def test_a_port_somebody_took_meanwhile_is_given_up_and_the_data_is_kept(
             server.close()
 
 
+async def test_a_port_that_was_asked_for_is_taken_or_refused_by_name(tmp_path: Path) -> None:
+    port = free_ports(1)[0]
+    postgres = PostgresNode(tmp_path / "one", port=port)
+    try:
+        await postgres.start()
+        assert f":{port}/" in postgres.database_url()
+        with pytest.raises(Conflict, match=rf"DIURNA_POSTGRES_PORT: port {port} is taken by process \d+ \(postgres\)"):
+            await PostgresNode(tmp_path / "two", port=port).start()
+    finally:
+        await postgres.stop()
+
+
 async def test_a_server_of_another_version_is_not_joined(nodes: tuple[KafkaNode, PostgresNode]) -> None:
     _, postgres = nodes
     await postgres.start()
@@ -223,8 +237,8 @@ async def test_root_runs_postgres_as_somebody_else(tmp_path: Path, way: str) -> 
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another account")
-async def test_an_ordinary_account_runs_both_with_files_of_its_own(kafka_bootstrap: str) -> None:
-    assert kafka_bootstrap  # so the jars are there
+async def test_an_ordinary_account_runs_both_with_files_of_its_own() -> None:
+    await JarCache(Settings().cache_dir / "jars").ensure()
     # not in tmp_path, which is closed to other accounts
     with tempfile.TemporaryDirectory(dir="/tmp") as folder:
         place = Path(folder)

@@ -24,7 +24,7 @@ from diurna_deploy.stack.files import (
     write_json,
 )
 from diurna_deploy.stack.identity import ProcessIdentity, adopt
-from diurna_deploy.stack.ports import kept_ports
+from diurna_deploy.stack.ports import asked_for, kept_ports
 from diurna_deploy.stack.progress import Silent, Teller
 from diurna_schemas.errors import Conflict, TimedOut, Unavailable
 
@@ -147,6 +147,8 @@ class Node(ABC):
         require_space(self.folder, _SPACE_BYTES, self.name)
         await asyncio.to_thread(self.prepare)
         for attempt in range(1, _PORT_ATTEMPTS_MAX + 1):
+            if self.asked_port:
+                asked_for(f"DIURNA_{self.name.upper()}_PORT", self.asked_port)
             wanted = dict.fromkeys(self.port_names, 0) | {self.port_names[0]: self.asked_port}
             ports = kept_ports(self.folder / "ports.json", wanted)
             written_before = self.log.stat().st_size if self.log.exists() else 0

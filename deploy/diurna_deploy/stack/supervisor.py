@@ -131,17 +131,22 @@ class Supervisor:
         self.orders = Orders()
         self._read_at: int | None = None
         self._stop = asyncio.Event()
+        self._own = ProcessIdentity.of(os.getpid())
+        self._servers: dict[str, ProcessIdentity] = {}
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         await stop_leftovers(self.state)
-        ProcessRecord("supervisor", ProcessIdentity.of(os.getpid()), "running").write(self.state)
+        ProcessRecord("supervisor", self._own, "running").write(self.state)
         say("the supervisor runs")
         nodes = asyncio.create_task(self._keep_nodes())
         try:
             while not self._stop.is_set():
+                if not self._is_known():
+                    await self._abandon(nodes)
+                    return
                 await self._read_orders()
                 for child in self.children.values():
                     child.look()
@@ -151,8 +156,22 @@ class Supervisor:
             nodes.cancel()
             await asyncio.gather(nodes, return_exceptions=True)
             await self._stop_children(list(self.children))
-            record_file(self.state, "supervisor").unlink(missing_ok=True)
+            if self._is_known():
+                record_file(self.state, "supervisor").unlink()
             say("the supervisor stopped")
+
+    def _is_known(self) -> bool:
+        """Whether the state directory still names us: nobody could stop a supervisor it does not name."""
+        record = ProcessRecord.read(record_file(self.state, "supervisor"))
+        return record is not None and record.identity == self._own
+
+    async def _abandon(self, nodes: asyncio.Task[None]) -> None:
+        """The state directory was deleted under us: what runs in it ends, and is not made anew."""
+        say("the state directory is gone, and so is the stack")
+        nodes.cancel()
+        await asyncio.gather(nodes, return_exceptions=True)
+        await self._stop_children(list(self.children))
+        await asyncio.gather(*(server.stop(first=signal.SIGINT) for server in self._servers.values()))
 
     async def _read_orders(self) -> None:
         try:
@@ -163,6 +182,9 @@ class Supervisor:
         if orders is None:
             return
         self._read_at, self.orders = changed, orders
+        for name, port in orders.nodes.items():
+            if (server := self._node(name, port).running()) is not None:
+                self._servers[name] = server.identity
         wanted = {order.name: order for order in orders.processes}
         obsolete = [name for name, child in self.children.items() if wanted.get(name) != child.order]
         await self._stop_children(obsolete)
@@ -184,7 +206,9 @@ class Supervisor:
             await asyncio.sleep(NODE_TICK_SECONDS)
             for name, port in self.orders.nodes.items():
                 node = self._node(name, port)
-                if node.running() is None:
+                if (record := node.running()) is not None:
+                    self._servers[name] = record.identity
+                elif self._is_known():
                     say(f"{name} is gone and is started again")
                     try:
                         await node.start()
