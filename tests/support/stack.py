@@ -27,7 +27,7 @@ from diurna_deploy.stack.postgres import PostgresNode
 from support import containers
 
 _GUARD = """
-import asyncio, sys
+import asyncio, shutil, sys
 from pathlib import Path
 from diurna_deploy.stack.kafka import KafkaNode
 from diurna_deploy.stack.postgres import PostgresNode
@@ -35,6 +35,7 @@ sys.stdin.read()
 state = Path(sys.argv[1])
 for node in (PostgresNode(state), KafkaNode(state, state)):
     asyncio.run(node.stop())
+shutil.rmtree(state, ignore_errors=True)
 """
 """Reads until its standard input closes, which happens however the session ends, and then stops what still runs."""
 
