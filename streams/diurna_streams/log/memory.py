@@ -115,7 +115,9 @@ class MemoryLog(Log):
     async def grown(self, wait_ms: int) -> None:
         """Waits until something was written, at most `wait_ms`."""
         try:
-            await asyncio.wait_for(self._grown.wait(), wait_ms / 1000)
+            # Not `wait_for`: before Python 3.12 it swallows a cancellation that comes with the event.
+            async with asyncio.timeout(wait_ms / 1000):
+                await self._grown.wait()
         except TimeoutError:
             return
 
