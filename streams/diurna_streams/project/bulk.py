@@ -79,11 +79,12 @@ async def _read_to(reader: Reader, writer: Writer, places: Places) -> int:
                 if record.offset + 1 >= places.ends[place]:
                     missing.discard(place)
             count += len(chunk)
+            readings = await writer.understand(chunk)  # while Postgres still works on the chunk before
             if writing is not None:
                 await writing
                 writing = None
             if chunk:
-                writing = asyncio.create_task(writer.write(chunk))
+                writing = asyncio.create_task(writer.write(chunk, readings))
                 await asyncio.sleep(0)
         return count
     finally:

@@ -11,7 +11,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
 from diurna_projections.errors import OutOfStep
-from diurna_projections.records import LogRecord
+from diurna_projections.records import LogRecord, Reading
 from diurna_projections.store import Applied, Store
 from diurna_schemas.errors import Unavailable
 from diurna_streams.project import metrics
@@ -28,10 +28,18 @@ class Writer:
         self.store = store
         self._understanding = understanding
 
-    async def write(self, records: Sequence[LogRecord]) -> Applied:
+    async def understand(self, records: Sequence[LogRecord]) -> list[Reading] | None:
+        """The records decoded, ahead of writing them; none where the registry has to be asked and does not answer."""
+        try:
+            return await self._understanding.read(records)
+        except Unavailable:
+            return None
+
+    async def write(self, records: Sequence[LogRecord], readings: Sequence[Reading] | None = None) -> Applied:
         """Projects the records, in effect once; tries again for as long as Postgres or the registry do not answer.
 
-        Raises `OutOfStep` where a record is missing: trying again would not bring it.
+        `readings` are the same records, where they were decoded before. Raises `OutOfStep` where a record is missing:
+        trying again would not bring it.
         """
         applied = Applied()
         async for attempt in AsyncRetrying(
@@ -42,7 +50,8 @@ class Writer:
             reraise=True,
         ):
             with attempt:
-                readings = await self._understanding.read(records)
+                if readings is None:
+                    readings = await self._understanding.read(records)
                 started = time.perf_counter()
                 applied = await self.store.apply(readings)
                 metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
