@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,11 @@ class Reader:
         }
         self.registry_url = status["schema_registry_url"]
 
+    @cached_property
+    def shown_workflow(self) -> str:
+        """One that may be looked at as often as anybody likes."""
+        return self.waiting_workflow()
+
     def waiting_workflow(self) -> str:
         repo, deploy_to = self.words["~/src/service"], str(self.deploy_to)
         where = ("--repo", repo, "--base", BASE, "--head", HEAD, "--deploy-to", deploy_to)
@@ -88,7 +94,8 @@ class Reader:
 
     def translated(self, line: str) -> list[str]:
         if "WORKFLOW_ID" in line or "CORRELATION_ID" in line:
-            workflow_id = self.waiting_workflow()
+            is_decided_by_it = any(f" {verb} " in line for verb in ("approve", "reject", "cancel"))
+            workflow_id = self.waiting_workflow() if is_decided_by_it else self.shown_workflow
             line = line.replace("WORKFLOW_ID", workflow_id).replace("CORRELATION_ID", workflow_id)
         words = [self.words.get(word, word) for word in shlex.split(line)]
         return [word.replace("SCHEMA_REGISTRY_URL", self.registry_url) for word in words]
