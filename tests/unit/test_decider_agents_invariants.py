@@ -203,8 +203,8 @@ def two_ends(patch: pytest.MonkeyPatch) -> None:
 
     def undying(before: Any, request_id: str, at_ms: int) -> Any:
         after = over(before, request_id, at_ms)
-        lives = after.requests.set(request_id, replace(before.requests[request_id], instance_id=None))
-        return replace(after, requests=lives)
+        lives = after.requests.set(request_id, before.requests[request_id]._replace(instance_id=None))
+        return after._replace(requests=lives)
 
     patch.setattr(evolve_module, "_over", undying)
 

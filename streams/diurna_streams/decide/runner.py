@@ -275,7 +275,7 @@ class Decider:
             )
             added.records.append(Outgoing(key, value, headers, event.at_ms))
             added.expected.append(Expected(link.hash, decision.state if index == last else None))
-            added.size_bytes += len(key) + len(value) + sum(len(name) + len(text) + 8 for name, text in headers)
+            added.size_bytes += len(key) + len(value) + sum([len(name) + len(text) + 8 for name, text in headers])
             previous = link.hash
         if added.size_bytes > BATCH_BYTES_MAX:
             raise TooLarge("the events of one command", added.size_bytes, BATCH_BYTES_MAX)

@@ -258,7 +258,7 @@ class _Draft:
                 if not self._dead_letter(pending, "there was no room to say so at once"):
                     return
                 continue
-            instance_id = agent.freest()
+            instance_id = agent.freest(besides=pending.failed_instance_id)
             if instance_id is None or pending.deadline_ms <= self.now_ms:
                 return  # what is overdue is ended by the next tick: there was no room for it in this command
             documents = (pending.request.payload, pending.request.metadata)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import assert_never
 
 from diurna_schemas.agents import (
@@ -30,7 +29,7 @@ from diurna_streams.deciders.agents.state import Agent, AgentsState, Due, Instan
 
 def evolve(state: AgentsState, event: AgentsEvent, command_offset: int) -> AgentsState:
     """The state after an event that the command at `command_offset` led to."""
-    state = replace(state, now_ms=event.at_ms, seen=state.seen.put(event.command_id, command_offset, event.at_ms))
+    state = state._replace(now_ms=event.at_ms, seen=state.seen.put(event.command_id, command_offset, event.at_ms))
     match event:
         case RequestSubmitted():
             return _queued(state, Pending(event.request, event.at_ms, event.deadline_ms))
@@ -55,7 +54,7 @@ def evolve(state: AgentsState, event: AgentsEvent, command_offset: int) -> Agent
             state = _requeued(state, event.agent_id, event.instance_id, in_flight)
             agent = state.agents[event.agent_id]
             return _with_agent(
-                state, event.agent_id, replace(agent, instances=agent.instances.delete(event.instance_id))
+                state, event.agent_id, agent._replace(instances=agent.instances.delete(event.instance_id))
             )
         case ResponseLate() | AgentCommandRefused() | AgentCommandRepeated():
             return state
@@ -67,16 +66,16 @@ def _with_agent(state: AgentsState, agent_id: str, agent: Agent) -> AgentsState:
     ready = state.ready
     if agent.has_work != (agent_id in ready):
         ready = ready ^ {agent_id}
-    return replace(state, agents=state.agents.set(agent_id, agent), ready=ready)
+    return state._replace(agents=state.agents.set(agent_id, agent), ready=ready)
 
 
 def _with_instance(agent: Agent, instance_id: str, instance: Instance) -> Agent:
-    return replace(agent, instances=agent.instances.set(instance_id, instance))
+    return agent._replace(instances=agent.instances.set(instance_id, instance))
 
 
 def _with_status(state: AgentsState, agent_id: str, instance_id: str, status: AgentStatus) -> AgentsState:
     agent = state.agents[agent_id]
-    instance = replace(agent.instances[instance_id], status=status)
+    instance = agent.instances[instance_id]._replace(status=status)
     return _with_agent(state, agent_id, _with_instance(agent, instance_id, instance))
 
 
@@ -92,32 +91,30 @@ def _queued(state: AgentsState, pending: Pending) -> AgentsState:
     """With a request that is new."""
     request_id, agent_id = pending.request.request_id, pending.request.target_agent
     agent = state.agents[agent_id]
-    state = replace(
-        state,
+    state = state._replace(
         requests=state.requests.set(request_id, pending),
         due=state.due.push(Due(pending.deadline_ms, request_id, 0)),
     )
-    agent = replace(agent, queue=agent.queue.push(pending.place), queue_depth=agent.queue_depth + 1)
+    agent = agent._replace(queue=agent.queue.push(pending.place), queue_depth=agent.queue_depth + 1)
     return _with_agent(state, agent_id, agent)
 
 
 def _dispatched(state: AgentsState, event: RequestDispatched) -> AgentsState:
     request_id = event.request.request_id
-    pending = replace(
-        state.requests[request_id],
+    pending = state.requests[request_id]._replace(
         attempt=event.attempt,
         instance_id=event.instance_id,
         attempt_deadline_ms=event.deadline_ms,
     )
     agent = state.agents[event.agent_id]
     instance = agent.instances[event.instance_id]
-    agent = _with_instance(agent, event.instance_id, replace(instance, in_flight=instance.in_flight | {request_id}))
+    agent = _with_instance(agent, event.instance_id, instance._replace(in_flight=instance.in_flight | {request_id}))
     due = state.due
     if event.deadline_ms < pending.deadline_ms:
         due = due.push(Due(event.deadline_ms, request_id, event.attempt))
-    state = replace(state, requests=state.requests.set(request_id, pending), due=due)
+    state = state._replace(requests=state.requests.set(request_id, pending), due=due)
     return _pruned(
-        _with_agent(state, event.agent_id, replace(agent, queue_depth=agent.queue_depth - 1)), event.agent_id
+        _with_agent(state, event.agent_id, agent._replace(queue_depth=agent.queue_depth - 1)), event.agent_id
     )
 
 
@@ -126,12 +123,12 @@ def _requeued(state: AgentsState, agent_id: str, instance_id: str, request_ids: 
     agent = state.agents[agent_id]
     requests, queue = state.requests, agent.queue
     for request_id in sorted(request_ids):
-        pending = replace(requests[request_id], instance_id=None)
+        pending = requests[request_id]._replace(instance_id=None, failed_instance_id=instance_id)
         requests, queue = requests.set(request_id, pending), queue.push(pending.place)
     instance = agent.instances[instance_id]
-    agent = _with_instance(agent, instance_id, replace(instance, in_flight=instance.in_flight - request_ids))
-    agent = replace(agent, queue=queue, queue_depth=agent.queue_depth + len(request_ids))
-    return _pruned(_with_agent(replace(state, requests=requests), agent_id, agent), agent_id)
+    agent = _with_instance(agent, instance_id, instance._replace(in_flight=instance.in_flight - request_ids))
+    agent = agent._replace(queue=queue, queue_depth=agent.queue_depth + len(request_ids))
+    return _pruned(_with_agent(state._replace(requests=requests), agent_id, agent), agent_id)
 
 
 def _over(state: AgentsState, request_id: str, at_ms: int) -> AgentsState:
@@ -140,17 +137,17 @@ def _over(state: AgentsState, request_id: str, at_ms: int) -> AgentsState:
     agent_id = pending.request.target_agent
     agent = state.agents[agent_id]
     if pending.instance_id is None:
-        agent = replace(agent, queue_depth=agent.queue_depth - 1)
+        agent = agent._replace(queue_depth=agent.queue_depth - 1)
     elif (instance := agent.instances.get(pending.instance_id)) is not None:
-        freed = replace(instance, in_flight=instance.in_flight - {request_id})
+        freed = instance._replace(in_flight=instance.in_flight - {request_id})
         agent = _with_instance(agent, pending.instance_id, freed)
-    state = _with_agent(replace(state, requests=state.requests.delete(request_id)), agent_id, agent)
+    state = _with_agent(state._replace(requests=state.requests.delete(request_id)), agent_id, agent)
     return _pruned(_remembered(state, pending.request, at_ms), agent_id)
 
 
 def _remembered(state: AgentsState, request: AgentRequest, at_ms: int) -> AgentsState:
     over = Over(request.source_agent, request.correlation_id)
-    return replace(state, over=state.over.put(request.request_id, over, at_ms))
+    return state._replace(over=state.over.put(request.request_id, over, at_ms))
 
 
 def _pruned(state: AgentsState, agent_id: str) -> AgentsState:
@@ -159,5 +156,5 @@ def _pruned(state: AgentsState, agent_id: str) -> AgentsState:
     queue = agent.queue.pruned(state.is_waiting, agent.queue_depth)
     due = state.due.pruned(state.is_due_live, 2 * len(state.requests))
     if queue is not agent.queue:
-        state = _with_agent(state, agent_id, replace(agent, queue=queue))
-    return state if due is state.due else replace(state, due=due)
+        state = _with_agent(state, agent_id, agent._replace(queue=queue))
+    return state if due is state.due else state._replace(due=due)

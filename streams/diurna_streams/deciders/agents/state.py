@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from immutables import Map
 
@@ -15,8 +14,7 @@ HEAD_START_MS: Final[dict[Priority, int]] = {"low": 0, "normal": 30_000, "high":
 """A request stands in the queue as if it had come this much earlier: urgent first, and low never starves."""
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """One process of an agent. `epoch` is the command offset of its registration."""
 
     epoch: int
@@ -34,9 +32,11 @@ class Instance:
         return self.concurrency - len(self.in_flight) if self.is_live else 0
 
 
-@dataclass(frozen=True, slots=True)
-class Pending:
-    """A request that is not over. `attempt` counts dispatches; without `instance_id` it waits in the queue."""
+class Pending(NamedTuple):
+    """A request that is not over. `attempt` counts dispatches; without `instance_id` it waits in the queue.
+
+    `failed_instance_id` had the last attempt and did not answer it.
+    """
 
     request: AgentRequest
     submitted_ms: int
@@ -44,6 +44,7 @@ class Pending:
     attempt: int = 0
     instance_id: str | None = None
     attempt_deadline_ms: int = 0
+    failed_instance_id: str | None = None
 
     @property
     def dues(self) -> list[Due]:
@@ -81,18 +82,25 @@ class Over(NamedTuple):
     correlation_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Agent:
+class Agent(NamedTuple):
     """All instances of an agent, and the requests that wait for one of them."""
 
-    instances: Map[str, Instance] = field(default_factory=lambda: cast("Map[str, Instance]", Map()))
-    queue: Heap[Waiting] = Heap()  # noqa: RUF009 - frozen
+    instances: Map[str, Instance] = Map()
+    queue: Heap[Waiting] = Heap()
     queue_depth: int = 0
 
-    def freest(self) -> str | None:
-        """The live instance with the most credit, the first by name among equals; none where nobody has any."""
-        free = [(-instance.credit, name) for name, instance in self.instances.items() if instance.credit > 0]
-        return min(free)[1] if free else None
+    def freest(self, *, besides: str | None = None) -> str | None:
+        """The live instance with the most credit, the first by name among equals; none where nobody has any.
+
+        `besides` failed at it before: it comes last, however free it is.
+        """
+        best: tuple[bool, int, str] | None = None
+        for name, instance in self.instances.items():
+            if (credit := instance.credit) > 0:
+                candidate = (name == besides, -credit, name)
+                if best is None or candidate < best:
+                    best = candidate
+        return None if best is None else best[2]
 
     @property
     def has_work(self) -> bool:
@@ -104,20 +112,19 @@ class Agent:
         return any(instance.is_live and instance.concurrency > 0 for instance in self.instances.values())
 
 
-@dataclass(frozen=True, slots=True)
-class AgentsState:
+class AgentsState(NamedTuple):
     """One partition's agents and live requests. Every name is a key, so a change shares nearly everything.
 
     `ready` names the agents that have work: none, once a decision has dispatched all it may.
     """
 
     now_ms: int = 0
-    agents: Map[str, Agent] = field(default_factory=lambda: cast("Map[str, Agent]", Map()))
-    requests: Map[str, Pending] = field(default_factory=lambda: cast("Map[str, Pending]", Map()))
-    due: Heap[Due] = Heap()  # noqa: RUF009 - frozen
+    agents: Map[str, Agent] = Map()
+    requests: Map[str, Pending] = Map()
+    due: Heap[Due] = Heap()
     ready: frozenset[str] = frozenset()
-    over: Window[Over] = field(default_factory=lambda: cast("Window[Over]", Window()))
-    seen: Window[int] = field(default_factory=lambda: cast("Window[int]", Window()))
+    over: Window[Over] = Window()
+    seen: Window[int] = Window()
 
     def is_waiting(self, waiting: Waiting) -> bool:
         """Whether a place in a queue still means something."""
@@ -150,6 +157,7 @@ def dump(state: AgentsState) -> dict[str, Any]:
                 pending.attempt,
                 pending.instance_id,
                 pending.attempt_deadline_ms,
+                pending.failed_instance_id,
             ]
             for _, pending in sorted(state.requests.items())
         ],
