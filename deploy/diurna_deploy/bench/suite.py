@@ -47,6 +47,13 @@ async def requests(settings: Settings, rounds: int) -> Figures:
     return dict(result.summary())
 
 
+async def projector(settings: Settings, rounds: int) -> Figures:
+    """W4: the projector in bulk, beside the plainest upsert; live; and how fresh the tables are."""
+    from diurna_deploy.bench import w4_projector
+
+    return await w4_projector.measure(addresses_of(settings).database_url, rounds=rounds)
+
+
 async def reads(settings: Settings, rounds: int) -> Figures:
     """W5: an agent read over HTTP, beside a row read through a pool."""
     from diurna_deploy.bench import w5_reads
@@ -70,5 +77,5 @@ async def start(settings: Settings, rounds: int) -> Figures:
     return {name: min(seconds) for name, seconds in figures.items()} | {"rounds": rounds}
 
 
-BENCHES: Final[dict[str, Bench]] = {"start": start, "w1": requests, "w5": reads}
+BENCHES: Final[dict[str, Bench]] = {"start": start, "w1": requests, "w4": projector, "w5": reads}
 """By name, in the order in which they run."""
