@@ -31,7 +31,7 @@ TEXT_SUFFIXES = {".py", ".md", ".toml", ".sql", ".avsc", ".lock", ".yaml", ".yml
 DOORS = {
     "aiokafka": ("diurna_streams/log/",),
     "kafka": (),
-    "confluent_kafka": (),
+    "confluent_kafka": ("diurna_streams/log/",),
     "faust": ("diurna_streams/project/",),
     "mode": ("diurna_streams/project/",),
     "asyncpg": ("diurna_projections/store/", "diurna_deploy/bench/"),
