@@ -197,10 +197,15 @@ def first_difference(accepted: list[Fact], folded: list[Fact]) -> str:
     return f"{len(accepted)} events are accepted, the fold has {len(folded)}"
 
 
+BESIDE = frozenset({"RequestDispatched", "AttemptTimedOut", "RequestTimedOut", "RequestDeadLettered"})
+"""What time does beside a command, under the command's id."""
+
+
 def answers(events: Iterable[Event]) -> Counter[str]:
     """How often each command was answered: neither as a repetition nor by what time did beside it."""
-    beside = {"RequestDispatched", "AttemptTimedOut", "RequestTimedOut", "RequestDeadLettered", "AgentCommandRepeated"}
-    return Counter(event.command_id for event in events if type(event).__name__ not in beside)
+    return Counter(
+        event.command_id for event in events if type(event).__name__ not in BESIDE | {"AgentCommandRepeated"}
+    )
 
 
 def ends(events: Iterable[Event]) -> Counter[str]:

@@ -8,6 +8,7 @@ import random
 import types
 import typing
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -92,6 +93,7 @@ def _example(name: str, annotation: Any) -> Any:
     return {str: f"{name}: ünïcode", int: 5_000, float: 2.5, bool: True, bytes: b"\x00\xff"}[annotation]
 
 
+@cache
 def golden_codec() -> Codec:
     """Reads what version 1 wrote: the ids of today's file, the schemas as they were committed then."""
     stored = json.loads(RECORDS_FILE.read_text(encoding="utf-8"))
