@@ -31,10 +31,16 @@ from diurna_streams.deciders.rules import Decision
 
 CLAIM_MS: Final = 3_000
 """A grant from the queue must be claimed within this time: a dead waiter costs this, not a whole lease."""
-QUEUE_DEPTH_MAX: Final = 1_000
-"""Who may wait for one resource; one more is denied."""
-DUE_MAX: Final = 200
-"""Resources whose time one command settles, its own besides; the rest is settled by the tick that follows at once."""
+QUEUE_DEPTH_MAX: Final = 200
+"""Who may wait for one resource; one more is denied. All of them may time out at once, and must fit into one batch."""
+SPARE_BYTES: Final = 480_000
+"""What time may decide beside a command; the rest is settled by the tick that follows at once.
+
+Without this bound a crowd of expiries would decide more than can be written, with every command and tick anew: the
+partition would stand still for ever.
+"""
+EVENT_BYTES: Final = 2_000
+"""At least an event's bytes, its headers and the longest ids included, its reason and metadata not."""
 
 Phase = Literal[0, 1]
 
@@ -103,11 +109,13 @@ class _Draft:
 
     def let_time_pass(self, resource_id: str | None) -> None:
         """Ends what is over, of the command's own resource always, and of as many others as one command may."""
+        spare_bytes = SPARE_BYTES
         if resource_id is not None:
+            spare_bytes -= _settled_bytes(self._resource(resource_id))
             self._settle(resource_id)
-        for _ in range(DUE_MAX):
-            due = self.state.due.first
-            if due is None or due.at_ms > self.now_ms:
+        while (due := self.state.due.first) is not None and due.at_ms <= self.now_ms:
+            spare_bytes -= _settled_bytes(self._resource(due.resource_id))
+            if spare_bytes < 0:
                 return
             self._settle(due.resource_id)
 
@@ -303,6 +311,12 @@ class _Draft:
 
 
 _FREE: Final = Resource()
+
+
+def _settled_bytes(resource: Resource) -> int:
+    """At most what settling a resource decides: an end for everyone there, and one grant."""
+    documents = (len(waiter.reason.encode()) + len(waiter.metadata.encode()) for waiter in resource.queue)
+    return EVENT_BYTES * (len(resource.queue) + 2) + max(documents, default=0)
 
 
 def _as_waiter(command: AcquireLock, now_ms: int) -> Waiter:
