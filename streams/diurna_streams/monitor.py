@@ -62,7 +62,7 @@ class Monitor:
 
     async def run(self) -> None:
         """Watches until cancelled."""
-        reader = await self._log.reader()
+        reader = await self._log.reader(patience_ms=LOOK_EVERY_MS // 2)
         producer: Producer | None = None
         try:
             count = topics.TOPICS[topics.HEARTBEATS].partitions

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -17,6 +17,9 @@ from diurna_streams.log import Log, Reader, Record, TopicPartition
 
 logger = structlog.get_logger(__name__)
 
+
+PATIENCE_MS: Final = 30
+"""A decider goes on from what it decided, not from what it reads back: that may come late, many at a time."""
 
 Learn = Callable[[int], Awaitable[None]]
 """Makes a schema id known to the codec, where anybody knows it."""
@@ -44,7 +47,7 @@ class Follower:
 
     async def run(self, *, ready: asyncio.Event) -> None:
         """Follows for ever. Sets `ready` once every history has reached the end it had at the start."""
-        reader = await self._log.reader()
+        reader = await self._log.reader(patience_ms=PATIENCE_MS)
         try:
             await self._restore(reader)
             ends = await self._log.ends(self._places())

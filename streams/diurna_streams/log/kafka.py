@@ -1,4 +1,4 @@
-"""The log on a Kafka broker, with aiokafka: linger 0, acks=all, idempotent, long poll, one batch a loop turn."""
+"""The log on a Kafka broker: written with aiokafka (linger 0, acks=all, idempotent), read with librdkafka."""
 
 # aiokafka carries no complete annotations; its objects stay inside this module.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
+from weakref import WeakSet
 
 import aiokafka
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
@@ -19,15 +20,14 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     KafkaError,
     MessageSizeTooLargeError,
-    OffsetOutOfRangeError,
     RecordTooLargeError,
     TopicAlreadyExistsError,
 )
 
-from diurna_schemas.envelope import Headers
-from diurna_schemas.errors import Conflict, TooLarge, Unavailable, Unreadable
+from diurna_schemas.errors import Conflict, TooLarge, Unavailable
 from diurna_schemas.topics import Topic
-from diurna_streams.log.port import Log, Outgoing, Record, TopicPartition
+from diurna_streams.log.librdkafka import LibrdkafkaReader
+from diurna_streams.log.port import Log, Outgoing, TopicPartition
 
 REQUEST_TIMEOUT_MS: Final = 15_000
 BATCH_BYTES_MAX: Final = 1_000_000
@@ -45,6 +45,7 @@ class KafkaLog(Log):
         self._servers = bootstrap_servers
         self._client_id = client_id
         self._numbers = itertools.count(1)
+        self._readers: WeakSet[LibrdkafkaReader] = WeakSet()
         self._query: AIOKafkaConsumer | None = None
         self._query_lock = asyncio.Lock()
 
@@ -66,8 +67,10 @@ class KafkaLog(Log):
         await _started(producer, self._servers)
         return KafkaProducer(producer)
 
-    async def reader(self) -> KafkaReader:
-        return KafkaReader(await self._consumer("reader"))
+    async def reader(self, *, patience_ms: int = 0) -> LibrdkafkaReader:
+        reader = LibrdkafkaReader(self._servers, self._name("reader"), patience_ms=patience_ms)
+        self._readers.add(reader)
+        return reader
 
     async def placement(self, topic: str, group: str, *, member: str | None = None) -> KafkaPlacement:
         consumer = AIOKafkaConsumer(
@@ -139,6 +142,7 @@ class KafkaLog(Log):
             await admin.close()
 
     async def close(self) -> None:
+        await asyncio.gather(*(reader.close() for reader in self._readers))
         if self._query is not None:
             await self._query.stop()
             self._query = None
@@ -220,76 +224,6 @@ class KafkaProducer:
         except (KafkaError, OSError, asyncio.InvalidStateError):
             # It is thrown away because it failed; what it still holds has failed with it.
             return
-
-
-class KafkaReader:
-    """A consumer of aiokafka's without a group. Offsets are kept here: its own are lost at each new assignment."""
-
-    def __init__(self, consumer: AIOKafkaConsumer) -> None:
-        self._consumer = consumer
-        self._next: dict[TopicPartition, int] = {}
-
-    async def start_at(self, offsets: Mapping[TopicPartition, int]) -> None:
-        new = offsets.keys() - self._next.keys()
-        self._next.update(offsets)
-        if new:
-            self._assign()
-        else:
-            for partition, offset in offsets.items():
-                self._consumer.seek(aiokafka.TopicPartition(*partition), offset)
-
-    async def drop(self, partitions: Iterable[TopicPartition]) -> None:
-        for partition in partitions:
-            self._next.pop(partition, None)
-        self._assign()
-
-    def _assign(self) -> None:
-        self._consumer.assign(_kafka_partitions(self._next))
-        for partition, offset in self._next.items():
-            self._consumer.seek(aiokafka.TopicPartition(*partition), offset)
-
-    async def read(self, *, records_max: int = 500, wait_ms: int = 200) -> list[Record]:
-        if not self._next:
-            await asyncio.sleep(wait_ms / 1000)
-            return []
-        try:
-            batches = await self._consumer.getmany(timeout_ms=wait_ms, max_records=records_max)
-        except OffsetOutOfRangeError as error:
-            raise Unreadable(f"records are gone from the log: {error}") from error
-        except (KafkaError, OSError) as error:
-            raise Unavailable(f"the log could not be read: {type(error).__name__}: {error}") from error
-        records: list[Record] = []
-        for (topic, partition), messages in batches.items():
-            place = TopicPartition(topic, partition)
-            wanted = self._next.get(place)
-            if wanted is None:
-                continue
-            records += [
-                Record(
-                    topic,
-                    partition,
-                    message.offset,
-                    message.timestamp,
-                    message.key,
-                    message.value,
-                    _headers(message.headers),
-                )
-                for message in messages
-                if message.offset >= wanted
-            ]
-            self._next[place] = messages[-1].offset + 1
-        return records
-
-    async def close(self) -> None:
-        await self._consumer.stop()
-
-
-def _headers(found: Sequence[tuple[str, bytes | None]]) -> Headers:
-    """Headers without null values, which Kafka allows and hardly anybody writes."""
-    for _, value in found:
-        if value is None:
-            return tuple((name, value or b"") for name, value in found)
-    return cast("Headers", tuple(found))
 
 
 class KafkaPlacement(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped for mypy

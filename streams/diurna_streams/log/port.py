@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol, Self, cast
 
 from diurna_schemas.envelope import Headers
 from diurna_schemas.ids import Position
@@ -43,6 +43,14 @@ class Record:
     @property
     def position(self) -> Position:
         return Position(self.topic, self.partition, self.offset)
+
+
+def present(headers: Sequence[tuple[str, bytes | None]]) -> Headers:
+    """Headers without null values, which Kafka allows and hardly anybody writes."""
+    for _, value in headers:
+        if value is None:
+            return tuple((name, value or b"") for name, value in headers)
+    return cast("Headers", tuple(headers))
 
 
 class Producer(Protocol):
@@ -106,8 +114,11 @@ class Log(Protocol):
         """A started producer of its own."""
         ...
 
-    async def reader(self) -> Reader:
-        """A started reader of its own, which reads nothing yet."""
+    async def reader(self, *, patience_ms: int = 0) -> Reader:
+        """A started reader of its own, which reads nothing yet.
+
+        With `patience_ms` records may come that much later, many at a time, and cost less.
+        """
         ...
 
     async def placement(self, topic: str, group: str, *, member: str | None = None) -> Placement:

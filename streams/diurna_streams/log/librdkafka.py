@@ -1,0 +1,214 @@
+"""Reading a Kafka log with librdkafka: a thread waits in C, and hands what came to the event loop in one piece.
+
+Measured against aiokafka's consumer in the same path: see docs/explanation/log-clients.md.
+"""
+
+# confluent-kafka's annotations are partial; its objects stay inside this module.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Final, NamedTuple, cast
+
+import structlog
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
+from confluent_kafka import TopicPartition as Place
+
+from diurna_schemas.errors import Unavailable, Unreadable
+from diurna_streams.log.port import Record, TopicPartition, present
+
+logger = structlog.get_logger(__name__)
+
+QUEUED_KBYTES_MAX: Final = 16_384
+HANDED_RECORDS_MAX: Final = 20_000
+"""Records the loop has not taken yet; the thread waits while there are more."""
+POLL_SECONDS: Final = 0.05
+"""How long a new assignment may have to wait for the thread."""
+DRAIN_RECORDS_MAX: Final = 2_000
+FETCH_WAIT_MS: Final = 500
+PATIENT_BYTES: Final = 1_000_000
+
+
+class LibrdkafkaReader:
+    """A reader in no group. Its thread only assigns and polls; everything else happens on the loop.
+
+    With `patience_ms` records may come that much later, and cost less.
+    """
+
+    def __init__(self, servers: str, client_id: str, *, patience_ms: int = 0) -> None:
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": servers,
+                "client.id": client_id,
+                "group.id": client_id,  # required, and never joined: partitions are assigned, nothing is committed
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "auto.offset.reset": "error",
+                "fetch.wait.max.ms": patience_ms or FETCH_WAIT_MS,
+                "fetch.min.bytes": PATIENT_BYTES if patience_ms else 1,
+                "fetch.queue.backoff.ms": 1,  # its default of 1 s caps a replay at a tenth of the speed
+                "queued.max.messages.kbytes": QUEUED_KBYTES_MAX,
+                "enable.partition.eof": False,
+                "allow.auto.create.topics": False,
+                "log_level": 2,  # what matters comes back as an error; lost connections do not, it mends them itself
+                "reconnect.backoff.ms": 50,
+                "reconnect.backoff.max.ms": 1_000,
+                "error_cb": _note,
+            }
+        )
+        self._loop = asyncio.get_running_loop()
+        self._next: dict[TopicPartition, int] = {}
+        self._handed: deque[Message] = deque()
+        self._arrived = asyncio.Event()
+        self._room = threading.Event()
+        self._room.set()
+        self._failure: Exception | None = None
+        self._generation = 0
+        self._assignments: deque[_Assignment] = deque()
+        self._is_closed = False
+        self._thread = threading.Thread(target=self._poll, name=client_id, daemon=True)
+
+    async def start_at(self, offsets: Mapping[TopicPartition, int]) -> None:
+        self._next.update(offsets)
+        await self._assign()
+
+    async def drop(self, partitions: Iterable[TopicPartition]) -> None:
+        for partition in partitions:
+            self._next.pop(partition, None)
+        await self._assign()
+
+    async def _assign(self) -> None:
+        """Has the thread assign: called beside a poll, librdkafka's assign never returned (confluent-kafka 2.16).
+
+        Whatever was handed over for an older assignment is dropped, and comes again where it is still wanted.
+        """
+        self._generation += 1
+        self._handed.clear()
+        self._room.set()
+        places = [Place(topic, partition, offset) for (topic, partition), offset in self._next.items()]
+        assignment = _Assignment(self._generation, places, self._loop.create_future())
+        self._assignments.append(assignment)
+        if not self._thread.is_alive():
+            self._thread.start()
+        await assignment.done
+
+    async def read(self, *, records_max: int = 500, wait_ms: int = 200) -> list[Record]:
+        if not self._handed and self._failure is None:
+            self._arrived.clear()
+            try:
+                async with asyncio.timeout(wait_ms / 1000):
+                    await self._arrived.wait()
+            except TimeoutError:
+                return []
+        if not self._handed and self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return self._take(records_max)
+
+    def _take(self, records_max: int) -> list[Record]:
+        handed, records = self._handed, list[Record]()
+        while handed and len(records) < records_max:
+            message = handed.popleft()
+            record = _record(message)
+            self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
+            records.append(record)
+        if len(handed) < HANDED_RECORDS_MAX:
+            self._room.set()
+        return records
+
+    async def close(self) -> None:
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._room.set()
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._consumer.close)
+
+    # --- the thread -------------------------------------------------------------------------------------
+
+    def _poll(self) -> None:
+        """Waits for one message, takes what else is there, hands it over."""
+        consumer, generation = self._consumer, 0
+        with suppress(RuntimeError):  # the loop is closed, and nobody reads any more
+            while not self._is_closed:
+                self._room.wait()
+                while self._assignments:
+                    generation = self._assign_in_thread(self._assignments.popleft())
+                first = consumer.poll(POLL_SECONDS)
+                if first is None or self._is_closed:
+                    continue
+                messages = [first, *consumer.consume(DRAIN_RECORDS_MAX, 0)]
+                if len(self._handed) > HANDED_RECORDS_MAX:
+                    self._room.clear()
+                self._loop.call_soon_threadsafe(self._hand_over, messages, generation)
+
+    def _assign_in_thread(self, assignment: _Assignment) -> int:
+        failure: Exception | None = None
+        try:
+            self._consumer.assign(assignment.places)
+        except KafkaException as error:
+            failure = Unavailable(f"partitions could not be assigned: {error}")
+        self._loop.call_soon_threadsafe(_settle, assignment.done, failure)
+        return assignment.generation
+
+    def _hand_over(self, messages: list[Message], generation: int) -> None:
+        """On the loop: takes what the thread got, unless another assignment was asked for meanwhile."""
+        if generation != self._generation:
+            return
+        for message in messages:
+            error = message.error()
+            if error is None:
+                self._handed.append(message)
+            elif (failure := _failure(error)) is not None:
+                self._failure = failure
+        self._arrived.set()
+
+
+class _Assignment(NamedTuple):
+    """What is to be read from now on. Every assignment has a number, so that older ones' records are known."""
+
+    generation: int
+    places: list[Place]
+    done: asyncio.Future[None]
+
+
+def _record(message: Message) -> Record:
+    headers = cast("list[tuple[str, bytes | None]] | None", message.headers())
+    return Record(
+        message.topic() or "",
+        cast("int", message.partition()),
+        cast("int", message.offset()),
+        message.timestamp()[1],
+        message.key(),
+        message.value(),
+        present(headers) if headers else (),
+    )
+
+
+def _note(error: KafkaError) -> None:
+    """Errors librdkafka tells and goes on from, such as a broker that is away."""
+    logger.debug("librdkafka", error=str(error))
+
+
+def _settle(done: asyncio.Future[None], failure: Exception | None) -> None:
+    if done.done():
+        return
+    if failure is None:
+        done.set_result(None)
+    else:
+        done.set_exception(failure)
+
+
+def _failure(error: KafkaError) -> Exception | None:
+    """What an error means to the reader; none where librdkafka goes on by itself."""
+    if error.code() in {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}:  # pyright: ignore[reportPrivateUsage]
+        return Unreadable(f"records are gone from the log: {error}")
+    if error.retriable():
+        return None
+    return Unavailable(f"the log could not be read: {error}")
