@@ -96,9 +96,14 @@ def test_the_first_of_two_attempts_may_still_win(here: Partition) -> None:
     here.when(register(instance_id="two"))
     events = here.when(tick(), after_ms=1_000)
     assert names(events) == ["AttemptTimedOut", "RequestDispatched"]
-    assert only(RequestDispatched, events).instance_id == "one", "both are free again: the first by name"
+    assert only(RequestDispatched, events).instance_id == "two", "not the one that did not answer"
     assert names(here.when(complete("r", attempt=1, instance_id="one"))) == ["RequestCompleted"]
-    assert names(here.when(complete("r", attempt=2, instance_id="one"))) == ["ResponseLate"]
+    assert names(here.when(complete("r", attempt=2, instance_id="two"))) == ["ResponseLate"]
+
+
+def test_who_failed_is_asked_again_where_nobody_else_is_free(here: Partition) -> None:
+    here.when(register(), submit("r", attempt_timeout_ms=1_000))
+    assert only(RequestDispatched, here.when(tick(), after_ms=1_000)).instance_id == "one"
 
 
 def test_an_answer_may_come_while_its_request_waits_for_another_attempt(here: Partition) -> None:

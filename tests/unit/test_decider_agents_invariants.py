@@ -173,7 +173,7 @@ def no_clock_guard(patch: pytest.MonkeyPatch) -> None:
 
 
 def dispatch_without_credit(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(state.Agent, "freest", lambda agent: min(agent.instances, default=None))
+    patch.setattr(state.Agent, "freest", lambda agent, **_besides: min(agent.instances, default=None))
 
 
 def stale_instances_get_work(patch: pytest.MonkeyPatch) -> None:
@@ -246,7 +246,7 @@ def late_answers_count(patch: pytest.MonkeyPatch) -> None:
 
     def ends_again(draft: Any, command: Any) -> None:
         record_late(draft, command)
-        draft.state = evolve_module.replace(draft.state, over=Window())
+        draft.state = replace(draft.state, over=Window())
 
     patch.setattr(decide_module._Draft, "_record_late", ends_again)
 
