@@ -130,12 +130,14 @@ class KafkaLog(Log):
             there = set(await admin.list_topics())
             wanted = list(topics)
             missing = [topic for topic in wanted if topic.name not in there]
+            created: list[str] = []
             if missing:
-                answer = await admin.create_topics([_new_topic(topic, replication) for topic in missing])
-                _raise_topic_errors(answer)
-            for described in await admin.describe_topics([topic.name for topic in wanted if topic.name in there]):
+                # What was made just now may be missing in the list still: then it is there already, and no error.
+                created = _created(await admin.create_topics([_new_topic(topic, replication) for topic in missing]))
+            older = [topic.name for topic in wanted if topic.name not in created]
+            for described in await admin.describe_topics(older) if older else ():
                 _check_partitions(described, {topic.name: topic for topic in wanted})
-            return [topic.name for topic in missing]
+            return created
         except (KafkaError, OSError) as error:
             raise Unavailable(f"the topics could not be provisioned at {self._servers}: {error}") from error
         finally:
@@ -285,10 +287,11 @@ def _new_topic(topic: Topic, replication: int) -> NewTopic:
     )
 
 
-def _raise_topic_errors(answer: Any) -> None:
+def _created(answer: Any) -> list[str]:
     for name, code, *rest in answer.topic_errors:
         if code not in (0, TopicAlreadyExistsError.errno):
             raise KafkaError(f"{name}: error {code} {rest[0] if rest else ''}")
+    return [name for name, code, *_rest in answer.topic_errors if code == 0]
 
 
 def _check_partitions(described: dict[str, Any], wanted: dict[str, Topic]) -> None:
