@@ -126,8 +126,9 @@ async def judge(
     log: Log, partition: int, *, rules: Rules[Any, Any, Any] = agents.RULES, codec: Codec = CODEC
 ) -> Judgement:
     """Reads a partition as a stranger would and folds its commands anew. Raises where they do not agree."""
-    commands = await read_all(log, TopicPartition(rules.family.commands, partition))
+    # The events first: every event that is there then has its command among those read afterwards.
     records = await read_all(log, TopicPartition(rules.family.events, partition))
+    commands = await read_all(log, TopicPartition(rules.family.commands, partition))
     acceptor = Acceptor(Head())
     accepted = [
         fact_of(record) for record in records if acceptor.accept(record.offset, record.headers) is Verdict.ACCEPTED

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -246,7 +245,7 @@ def late_answers_count(patch: pytest.MonkeyPatch) -> None:
 
     def ends_again(draft: Any, command: Any) -> None:
         record_late(draft, command)
-        draft.state = replace(draft.state, over=Window())
+        draft.state = draft.state._replace(over=Window())
 
     patch.setattr(decide_module._Draft, "_record_late", ends_again)
 
