@@ -21,15 +21,20 @@ Role = Callable[[Ready], Awaitable[None]]
 ORCHESTRATOR: Final = "orchestrator"
 
 
-def deciders() -> Role:
-    """Decides about agents and workflows, and watches for silent agents."""
+def deciders(*, member: str | None = None) -> Role:
+    """Decides about agents, locks and workflows, and watches for silent agents.
+
+    A `member` gets its partitions back at once when it comes back under its name; a second process is a hot standby.
+    """
 
     async def run(ready: Ready) -> None:
         from diurna.connection import Connection
         from diurna_streams.conduct import Conductor
+        from diurna_streams.decide.follower import learns_nothing
 
         async with await Connection.open(source="/deciders") as connection:
-            conductor = Conductor(connection.log, connection.codec)
+            learn = connection.learn or learns_nothing
+            conductor = Conductor(connection.log, connection.codec, member=member, learn=learn)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(conductor.run(), name="conduct")
                 await conductor.ready()
@@ -38,8 +43,8 @@ def deciders() -> Role:
     return run
 
 
-def projector() -> Role:
-    """Keeps the tables as the log says."""
+def projector(*, member: str | None = None) -> Role:
+    """Keeps the tables as the log says. A `member` gets its partitions back at once when it comes back."""
 
     async def run(ready: Ready) -> None:
         from diurna.connection import Connection
@@ -47,10 +52,14 @@ def projector() -> Role:
         from diurna_streams.project import ProjectorOptions, run_projector
 
         client = ClientSettings.load()
-        options = ProjectorOptions(bootstrap_servers=client.kafka_bootstrap_servers, database_url=database_url())
+        options = ProjectorOptions(
+            bootstrap_servers=client.kafka_bootstrap_servers, database_url=database_url(), member=member
+        )
         stop, began = asyncio.Event(), asyncio.Event()
         async with await Connection.open(client, source="/projectors") as connection, asyncio.TaskGroup() as tasks:
-            work = tasks.create_task(run_projector(options, codec=connection.codec, stop=stop, ready=began))
+            work = tasks.create_task(
+                run_projector(options, codec=connection.codec, learn=connection.learn, stop=stop, ready=began)
+            )
             try:
                 await began.wait()
                 ready()

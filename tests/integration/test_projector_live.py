@@ -10,9 +10,9 @@ import pytest
 
 from diurna_projections.memory import MemoryTables
 from diurna_projections.store import Store
-from diurna_schemas.catalogue import JsonSchema, schema_of
+from diurna_schemas.catalogue import schema_of
 from diurna_schemas.codec import Codec
-from diurna_schemas.errors import Conflict, Unavailable
+from diurna_schemas.errors import Conflict, Unavailable, UnknownSchema
 from diurna_schemas.topics import PROJECTION_DEAD_LETTERS, TOPICS
 from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.log.memory import MemoryLog
@@ -153,15 +153,19 @@ async def test_an_unknown_schema_is_learned_before_a_record_is_called_unreadable
     asked: list[int] = []
     names = {number: name for name, number in _numbers().items()}
 
-    async def learn(schema_id: int) -> JsonSchema | None:
-        asked.append(schema_id)
-        return schema_of(names[schema_id]) if schema_id in names else None
+    codec = Codec({})
 
-    async def unreachable(schema_id: int) -> JsonSchema | None:
+    async def learn(schema_id: int) -> None:
+        asked.append(schema_id)
+        if schema_id not in names:
+            raise UnknownSchema(schema_id)
+        codec.learn(schema_id, schema_of(names[schema_id]))
+
+    async def unreachable(schema_id: int) -> None:
         raise Unavailable("the registry does not answer")
 
     records = [record for record in writer.records if record.value != b"no avro at all"]
-    readings = await Understanding(Codec({}), learn).read(records)
+    readings = await Understanding(codec, learn).read(records)
     assert not any(isinstance(reading.content, Exception) for reading in readings)
     assert len(asked) == len(set(asked))
     with pytest.raises(Unavailable):

@@ -18,6 +18,7 @@ from diurna_projections.records import LogRecord
 from diurna_projections.store import Store
 from diurna_schemas.codec import Codec
 from diurna_schemas.errors import DiurnaError, Unavailable
+from diurna_streams.decide.follower import Learn
 from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.log.port import Log, TopicPartition
 from diurna_streams.project import metrics
@@ -27,7 +28,7 @@ from diurna_streams.project.graves import Graves
 from diurna_streams.project.intake import Intake
 from diurna_streams.project.options import ProjectorOptions
 from diurna_streams.project.places import partitions_of, places_of
-from diurna_streams.project.understand import Learn, Understanding
+from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
 
 logger = structlog.get_logger(__name__)

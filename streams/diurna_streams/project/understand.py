@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from diurna_projections.advance import understood
 from diurna_projections.records import LogRecord, Reading
-from diurna_schemas.catalogue import JsonSchema
 from diurna_schemas.codec import Codec
 from diurna_schemas.errors import UnknownSchema, Unreadable
-
-Learn = Callable[[int], Awaitable[JsonSchema | None]]
-"""The schema of an id, none where the registry has none. Raises `Unavailable` where it does not answer."""
+from diurna_streams.decide.follower import Learn
 
 _UNKNOWN_MAX: Final = 1_000
 """So many ids are remembered as unknown: broken records can carry any number."""
@@ -41,13 +38,9 @@ class Understanding:
         now = asyncio.get_running_loop().time()
         if now - self._unknown.get(schema_id, -_UNKNOWN_SECONDS) < _UNKNOWN_SECONDS:
             return False
-        schema = await learn(schema_id)
-        if schema is not None:
-            try:
-                self._codec.learn(schema_id, schema)
-            except Unreadable:
-                schema = None  # the schema of something that is not ours: its records are unreadable for us
-        if schema is None:
+        try:
+            await learn(schema_id)
+        except Unreadable:  # nobody knows it, or it is the schema of something that is not ours
             if len(self._unknown) >= _UNKNOWN_MAX:
                 self._unknown.clear()
             self._unknown[schema_id] = now
