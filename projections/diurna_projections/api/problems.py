@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any, Final, cast
+from typing import cast
 
 import structlog
 from fastapi import FastAPI
@@ -12,49 +12,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from diurna_schemas.errors import (
-    AgentOffline,
-    Conflict,
-    DiurnaError,
-    InvalidInput,
-    NotFound,
-    Refused,
-    TimedOut,
-    TooLarge,
-    Unavailable,
-    VersionConflict,
-    shown,
-)
+from diurna_schemas.errors import DiurnaError, shown
+from diurna_schemas.problems import PROBLEM_TYPE, headers_of, problem_of
 from diurna_schemas.shapes import Problem
 
 logger = structlog.get_logger(__name__)
 
-PROBLEM_TYPE: Final = "application/problem+json"
-_STATUS: Final[tuple[tuple[type[DiurnaError], int, str], ...]] = (
-    (TooLarge, 413, "Too large"),
-    (InvalidInput, 422, "Invalid input"),
-    (NotFound, 404, "Not found"),
-    (VersionConflict, 412, "Another version"),
-    (Conflict, 409, "Conflict"),
-    (AgentOffline, 409, "Agent offline"),
-    (Refused, 409, "Refused"),
-    (TimedOut, 504, "No answer in time"),
-    (Unavailable, 503, "Unavailable"),
-)
-
 
 def problem_response(error: DiurnaError, instance: str | None = None) -> Response:
     """The problem an error is, with the field and value that were wrong."""
-    status, title = next(
-        ((status, title) for kind, status, title in _STATUS if isinstance(error, kind)), (500, "Internal error")
-    )
-    errors: list[dict[str, Any]] | None = None
-    if isinstance(error, InvalidInput):
-        errors = [{"field": error.field, "value": shown(error.value), "reason": error.reason}]
-    code = error.code if isinstance(error, Refused) else "unavailable" if isinstance(error, Unavailable) else "error"
-    return _response(
-        Problem(title=title, status=status, detail=str(error), instance=instance, code=code, errors=errors)
-    )
+    return _response(problem_of(error, instance))
 
 
 def install_problems(app: FastAPI) -> None:
@@ -106,7 +73,5 @@ async def _on_unexpected(request: Request, error: Exception) -> Response:
 
 
 def _response(problem: Problem, headers: dict[str, str] | None = None) -> Response:
-    waiting = {"Retry-After": "1"} if problem.status in {503, 504} else {}
-    return Response(
-        problem.model_dump_json(exclude_none=True), problem.status, {**(headers or {}), **waiting}, PROBLEM_TYPE
-    )
+    content = problem.model_dump_json(exclude_none=True)
+    return Response(content, problem.status, {**(headers or {}), **headers_of(problem)}, PROBLEM_TYPE)
