@@ -17,6 +17,7 @@ from diurna_schemas.agents import (
     RequestSubmitted,
 )
 from diurna_streams.deciders.agents import RULES
+from diurna_streams.deciders.agents.state import STALE_KEPT_MAX
 from support.given import (
     START_MS,
     Partition,
@@ -107,6 +108,15 @@ def test_when_all_leave_the_agent_is_offline_at_once(here: Partition) -> None:
 
 
 # --- staleness ----------------------------------------------------------------------------------------------
+
+
+def test_instances_that_crashed_long_ago_are_forgotten_when_another_registers(here: Partition) -> None:
+    for number in range(STALE_KEPT_MAX + 2):
+        epoch = 2 * number
+        here.when(register(instance_id=f"dead-{number}"), mark_stale(instance_id=f"dead-{number}", epoch=epoch))
+    assert names(here.when(register(instance_id="alive"))) == ["AgentDeregistered", "AgentRegistered"]
+    assert "dead-1" not in here.state.agents["worker"].instances, "dead-0 went when the last of the dead registered"
+    assert len(here.state.agents["worker"].instances) == STALE_KEPT_MAX + 1
 
 
 def test_who_goes_stale_loses_its_work_to_others(here: Partition) -> None:

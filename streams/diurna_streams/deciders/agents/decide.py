@@ -187,6 +187,10 @@ class _Draft:
         if agent is not None and command.instance_id not in agent.instances and len(agent.instances) >= INSTANCES_MAX:
             self._refuse(command, "too_many_instances", f"{command.agent_id} has {len(agent.instances)} instances")
             return
+        for name in () if agent is None else agent.long_stale():
+            if name != command.instance_id:
+                reason = "stale, and newer ones are too"
+                self.emit(AgentDeregistered(**self._about(command.agent_id), instance_id=name, reason=reason))
         self.emit(
             AgentRegistered(
                 **self._about(command.agent_id),

@@ -14,6 +14,11 @@ HEAD_START_MS: Final[dict[Priority, int]] = {"low": 0, "normal": 30_000, "high":
 """A request stands in the queue as if it had come this much earlier: urgent first, and low never starves."""
 
 
+STALE_KEPT_MAX: Final = 16
+"""Stale instances an agent keeps: they may come back."""
+FORGOTTEN_AT_ONCE_MAX: Final = 50
+
+
 class Instance(NamedTuple):
     """One process of an agent. `epoch` is the command offset of its registration."""
 
@@ -101,6 +106,13 @@ class Agent(NamedTuple):
                 if best is None or candidate < best:
                     best = candidate
         return None if best is None else best[2]
+
+    def long_stale(self) -> list[str]:
+        """Stale instances but the newest `STALE_KEPT_MAX`, oldest first: every process that crashes leaves one."""
+        stale = sorted(
+            (instance.epoch, name) for name, instance in self.instances.items() if instance.status == "stale"
+        )
+        return [name for _, name in stale[:-STALE_KEPT_MAX]][:FORGOTTEN_AT_ONCE_MAX]
 
     @property
     def has_work(self) -> bool:
