@@ -210,6 +210,9 @@ def main() -> None:
     else:
         import uvloop
 
+        from diurna_deploy.collector import calm
+
+        calm()
         uvloop.run(work)
 
 
