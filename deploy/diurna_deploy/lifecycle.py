@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from diurna_agents import child_environment
 from diurna_deploy.environment import inherited
-from diurna_deploy.provision import provision_tables, provision_topics
+from diurna_deploy.provision import load_clients, provision_tables, provision_topics
 from diurna_deploy.stack.processes import ProcessSpec
 from diurna_deploy.stack.progress import teller_for
 from diurna_deploy.stack.state import Addresses, StateDirectory
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from diurna_deploy.stack.doctor import Check
 
 AGENTS: Final = ("orchestrator", "code-review", "cicd", "infrastructure", "feature-dev", "documentation")
+_REGISTRY_STAGE: Final = 0
 _AGENT_STOP_SECONDS: Final = 25.0
 """Agents finish what they are at, within their own bound."""
 
@@ -38,7 +39,10 @@ def processes(settings: Settings, addresses: Addresses) -> Sequence[ProcessSpec]
         ready_file = ready / f"{name}.ready"
         words = (sys.executable, "-m", "diurna_deploy.worker", *role, "--ready-file", str(ready_file))
         shown = ("--log-level", settings.log_level, "--log-format", settings.log_format)
-        return ProcessSpec(name, (*words, *shown), env or {}, ready_file, stage, stop_seconds)
+        # Agents stop before the deciders, which hear their farewell. To start, nobody waits for another: what an agent
+        # writes is decided once a decider reads it. Only the registry everybody asks first.
+        waits_for = _REGISTRY_STAGE if stage > _REGISTRY_STAGE else None
+        return ProcessSpec(name, (*words, *shown), env or {}, ready_file, stage, stop_seconds, waits_for)
 
     # Agents build and install what they are given: they need the user's package index, certificates and keys.
     tools = {**child_environment.for_tools(inherited()), **child_environment.for_git(inherited())}
@@ -60,9 +64,15 @@ async def start_stack(settings: Settings) -> dict[str, Any]:
     """Starts what is not running, and returns the addresses and processes once everything answers."""
     from diurna_deploy.stack.lifecycle import up
 
+    loading = asyncio.create_task(asyncio.to_thread(load_clients))  # while the servers start
     stack = await up(
-        settings, lambda addresses: processes(settings, addresses), prepare=prepare, progress=teller_for(sys.stderr)
+        settings,
+        lambda addresses: processes(settings, addresses),
+        prepare=prepare,
+        progress=teller_for(sys.stderr),
+        preload=True,
     )
+    await loading
     listed = [process.to_json() for process in stack.processes]
     return {**asdict(stack.addresses), "joined": stack.joined, "processes": listed}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from diurna_schemas import topics
@@ -12,6 +13,12 @@ if TYPE_CHECKING:
 
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
 """Today's code reads what any version of it ever wrote."""
+
+
+def load_clients() -> None:
+    """Imports what topics and tables are made with; safe in a thread."""
+    import_module("diurna_streams.log.kafka")
+    import_module("diurna_projections.store")
 
 
 async def provision_topics(kafka_bootstrap_servers: str, *, replication: int = 1) -> list[str]:

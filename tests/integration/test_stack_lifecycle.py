@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 
 from diurna_deploy.settings import Settings
@@ -200,6 +201,10 @@ async def test_servers_of_your_own_that_do_not_answer_are_named(own_state: Path)
     )
     with pytest.raises(Unavailable, match=r"DIURNA_KAFKA_BOOTSTRAP_SERVERS.*127\.0\.0\.1:1"):
         await up(settings)
+    left = [
+        process.pid for process in psutil.process_iter(["cmdline"]) if str(own_state) in (process.info["cmdline"] or ())
+    ]
+    assert left == []  # not even a supervisor that had not said yet who it is
 
 
 async def test_servers_of_your_own_are_used_and_not_started(

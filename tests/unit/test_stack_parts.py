@@ -164,6 +164,14 @@ def test_a_process_name_that_is_no_file_name_is_refused(name: str) -> None:
         ProcessSpec(name, ("true",))
 
 
+def test_a_process_starts_after_the_stage_before_its_own_or_after_the_one_it_names() -> None:
+    assert ProcessSpec("a", ("true",), stage=2).step == 2
+    assert ProcessSpec("a", ("true",), stage=2, waits_for=0).step == 1
+    for later in (-1, 2, 3):
+        with pytest.raises(InvalidInput, match="waits_for"):
+            ProcessSpec("a", ("true",), stage=2, waits_for=later)
+
+
 def test_a_process_without_a_program_or_with_an_odd_stage_is_refused() -> None:
     with pytest.raises(InvalidInput, match="argv"):
         ProcessSpec("a", ())

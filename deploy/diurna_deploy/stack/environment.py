@@ -18,3 +18,10 @@ def process_environment(more: Mapping[str, str] | None = None) -> dict[str, str]
     """All of ours but the `DIURNA_…` variables, and `more`: an agent may need a proxy, a package index, a key."""
     passed = {name: value for name, value in os.environ.items() if not name.startswith("DIURNA_")}
     return passed | dict(more or {})
+
+
+def become_process(more: Mapping[str, str]) -> None:
+    """Gives this very process the environment it would have been started with: it was forked for that."""
+    wanted = process_environment(more)
+    os.environ.clear()
+    os.environ.update(wanted)

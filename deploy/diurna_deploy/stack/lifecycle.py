@@ -19,7 +19,7 @@ from diurna_deploy.settings import API_PORT, Settings
 from diurna_deploy.stack import outside
 from diurna_deploy.stack.environment import process_environment
 from diurna_deploy.stack.files import FileLock, last_lines, private_log, read_json
-from diurna_deploy.stack.identity import adopt
+from diurna_deploy.stack.identity import ProcessIdentity, adopt
 from diurna_deploy.stack.kafka import KafkaNode
 from diurna_deploy.stack.node import Node
 from diurna_deploy.stack.ports import LOOPBACK, asked_for, is_free, kept_ports
@@ -69,11 +69,13 @@ async def up(
     populate: Prepare | None = None,
     progress: Teller | None = None,
     ready_seconds: float = READY_SECONDS,
+    preload: bool = False,
 ) -> Stack:
     """Starts what is not running and returns when everything answers; `stack.json` then says where.
 
     `prepare` runs when Kafka and Postgres answer, before any process; `populate` when the processes of the lowest stage
-    are ready, before the others. Where it fails, what was started is stopped again.
+    are ready, before the others. Where it fails, what was started is stopped again. `preload` where the processes are
+    workers of ours: then they are forked from a process that has loaded what they need (see `nursery`).
     Raises `Conflict` where the state directory is another's or an asked port is taken, `Unavailable` where a part does
     not come up.
     """
@@ -81,7 +83,7 @@ async def up(
     state = StateDirectory(settings.state_dir)
     state.make()
     async with _alone(state):
-        stack = _Starting(settings, state, teller, ready_seconds)
+        stack = _Starting(settings, state, teller, ready_seconds, preload=preload)
         try:
             return await stack.run(specs, prepare, populate)
         except BaseException:
@@ -148,7 +150,10 @@ async def running(state: StateDirectory, settings: Settings) -> list[RunningProc
 class _Starting:
     """One `up`: what it started so far, so that a failure can undo it."""
 
-    def __init__(self, settings: Settings, state: StateDirectory, teller: Teller, ready_seconds: float) -> None:
+    def __init__(
+        self, settings: Settings, state: StateDirectory, teller: Teller, ready_seconds: float, *, preload: bool
+    ) -> None:
+        self.preload = preload
         self.settings = settings
         self.state = state
         self.teller = teller
@@ -156,35 +161,40 @@ class _Starting:
         self.kafka = KafkaNode(state.root, settings.cache_dir, port=settings.kafka_port, teller=teller)
         self.postgres = PostgresNode(state.root, port=settings.postgres_port, teller=teller)
         self.started_nodes: list[Node] = []
-        self.started_processes = False
+        self.launched: subprocess.Popen[bytes] | None = None
 
     async def run(self, specs: Specs, prepare: Prepare | None, populate: Prepare | None) -> Stack:
         ran = supervisor(self.state) is not None and self.state.addresses() is not None
         if not ran:  # what a broken `up` or a killed supervisor left would hold our ports
             await _stop_processes(self.state)
         api_url = self._api_url()  # first: a port that is taken is known without starting a server
+        if not ran:  # before the servers: it has things to load while they start
+            self.launched = _launch_supervisor(self.state, preload=self.preload)
         await self._servers()
         addresses = self._addresses(api_url)
         wanted = list(specs(addresses) if callable(specs) else specs)
-        if ran:
+        if self.launched is None:
             return await self._join(addresses, wanted)
         await self._check_outside()
         if prepare is not None:
             await prepare(addresses)
-        self.started_processes = True
-        await self._supervise()
-        stages = sorted({spec.stage for spec in wanted})
-        for stage in stages or [0]:
-            self._order([spec for spec in wanted if spec.stage <= stage], addresses)
-            await self._ready([spec for spec in wanted if spec.stage == stage])
-            if populate is not None and stage == min(stages, default=0):
+        await self._supervised(self.launched)
+        steps = sorted({spec.step for spec in wanted})
+        for step in steps or [0]:
+            self._order([spec for spec in wanted if spec.step <= step], addresses)
+            await self._ready([spec for spec in wanted if spec.step == step])
+            if populate is not None and step == min(steps, default=0):
                 await populate(addresses)
         processes = await running(self.state, self.settings)
         self.state.write_stack(addresses, processes)
         return Stack(addresses, tuple(processes), joined=False)
 
     async def undo(self) -> None:
-        if self.started_processes:
+        if self.launched is not None:
+            # by its number: it may not have said yet who it is
+            identity = ProcessIdentity.of(self.launched.pid)
+            if identity is not None:
+                await identity.stop(seconds=SUPERVISOR_STOP_SECONDS)
             await _stop_processes(self.state)
             self.state.stack_file.unlink(missing_ok=True)
         await asyncio.gather(*(node.stop() for node in self.started_nodes))
@@ -253,8 +263,8 @@ class _Starting:
         if self.settings.schema_registry_url is not None:
             await outside.check_registry(self.settings.schema_registry_url)
 
-    async def _supervise(self) -> None:
-        child = _launch_supervisor(self.state)
+    async def _supervised(self, child: subprocess.Popen[bytes]) -> None:
+        """Returns once the supervisor has said who it is."""
         deadline = time.monotonic() + self.ready_seconds
         while supervisor(self.state) is None:
             if child.poll() is not None or time.monotonic() > deadline:
@@ -303,11 +313,12 @@ class _Starting:
         return await outside.is_ready(spec.ready)
 
 
-def _launch_supervisor(state: StateDirectory) -> subprocess.Popen[bytes]:
+def _launch_supervisor(state: StateDirectory, *, preload: bool) -> subprocess.Popen[bytes]:
     orders_file(state).unlink(missing_ok=True)
+    options = ["preload"] if preload else []
     with private_log(log_file(state, "supervisor")) as log:
         child = subprocess.Popen(
-            [sys.executable, "-m", "diurna_deploy.stack.supervisor", str(state.root)],
+            [sys.executable, "-m", "diurna_deploy.stack.supervisor", str(state.root), *options],
             env=process_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,

@@ -17,7 +17,7 @@ Ready = str | Path | Callable[[], Awaitable[bool]] | None
 """A URL that answers 2xx, a file the process makes, a question to ask, or None: it is enough that it runs."""
 
 STAGE_MAX: Final = 9
-RESERVED: Final = frozenset({"kafka", "postgres", "supervisor"})
+RESERVED: Final = frozenset({"kafka", "postgres", "supervisor", "nursery"})
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
@@ -32,6 +32,13 @@ class ProcessSpec:
     stage: int = 0
     """Processes start by rising stage, each stage once the one before is ready, and stop the other way round."""
     stop_seconds: float = 10.0
+    waits_for: int | None = None
+    """The stage that has to be ready before this one starts, where that is not the one before its own."""
+
+    @property
+    def step(self) -> int:
+        """When it starts, beside the stages of the others."""
+        return self.stage if self.waits_for is None else self.waits_for + 1
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name) or self.name in RESERVED:
@@ -40,6 +47,8 @@ class ProcessSpec:
             raise InvalidInput("argv", self.argv, "a process needs a program")
         if not 0 <= self.stage <= STAGE_MAX:
             raise InvalidInput("stage", self.stage, f"a stage is a number from 0 to {STAGE_MAX}")
+        if self.waits_for is not None and not 0 <= self.waits_for < self.stage:
+            raise InvalidInput("waits_for", self.waits_for, f"an earlier stage than {self.stage}, its own")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Keeps the processes of one state directory running: `python -m diurna_deploy.stack.supervisor STATE_DIR`.
+"""Keeps the processes of one state directory running: `python -m diurna_deploy.stack.supervisor STATE_DIR [preload]`.
 
 It outlives whoever started it. Its orders lie in `orders.json`, which it reads again when they change; what runs it
 writes to `processes/NAME.json`. A process that ends is started again, later each time it lives only briefly, and given
@@ -25,6 +25,7 @@ from diurna_deploy.stack.files import FileLock, private_log
 from diurna_deploy.stack.identity import ProcessIdentity
 from diurna_deploy.stack.kafka import KafkaNode
 from diurna_deploy.stack.node import Node
+from diurna_deploy.stack.nursery import Forked, Nursery
 from diurna_deploy.stack.postgres import PostgresNode
 from diurna_deploy.stack.processes import (
     Order,
@@ -54,7 +55,8 @@ class Child:
 
     order: Order
     state: StateDirectory
-    popen: subprocess.Popen[bytes] | None = None
+    nursery: Nursery
+    popen: subprocess.Popen[bytes] | Forked | None = None
     identity: ProcessIdentity | None = None
     began: float = 0.0
     next_start: float = 0.0
@@ -63,38 +65,44 @@ class Child:
     exit_code: int | None = None
     given_up: bool = False
 
-    def look(self) -> None:
+    async def look(self) -> None:
         """Starts the process where it is due, notices where it has ended."""
         if self.given_up:
             return
         if self.popen is None:
             if time.monotonic() >= self.next_start:
-                self._start()
+                self._begin()
+                await self._start()
         elif self.identity is None or not self.identity.is_alive():
             _kill_group(self.popen.pid)
             self.exit_code = self.popen.wait()
             self._ended(f"ended with {self.exit_code}")
 
-    def _start(self) -> None:
+    def _begin(self) -> None:
         if self.order.ready_file is not None:
             Path(self.order.ready_file).unlink(missing_ok=True)
         self.began = time.monotonic()
+
+    async def _start(self) -> None:
         try:
-            with private_log(log_file(self.state, self.order.name)) as log:
-                self.popen = subprocess.Popen(
-                    self.order.argv,
-                    env=process_environment(self.order.env),
-                    cwd=self.state.root,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            self.popen = await self.nursery.fork(self.order) or self._started_as_program()
         except OSError as error:
             self._ended(f"cannot be started: {error}")
             return
         self.identity = ProcessIdentity.of(self.popen.pid)
         self.write("running")
+
+    def _started_as_program(self) -> subprocess.Popen[bytes]:
+        with private_log(log_file(self.state, self.order.name)) as log:
+            return subprocess.Popen(
+                self.order.argv,
+                env=process_environment(self.order.env),
+                cwd=self.state.root,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _ended(self, how: str) -> None:
         lived = time.monotonic() - self.began
@@ -125,8 +133,10 @@ class Child:
 class Supervisor:
     """The loop over the children, and beside it one over the servers."""
 
-    def __init__(self, state: StateDirectory) -> None:
+    def __init__(self, state: StateDirectory, *, preload: bool = False) -> None:
         self.state = state
+        self.preload = preload
+        self.nursery = Nursery(state)
         self.children: dict[str, Child] = {}
         self.orders = Orders()
         self._read_at: int | None = None
@@ -138,6 +148,8 @@ class Supervisor:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
+        if self.preload:
+            self.nursery.start()
         await stop_leftovers(self.state)
         ProcessRecord("supervisor", self._own, "running").write(self.state)
         say("the supervisor runs")
@@ -149,12 +161,13 @@ class Supervisor:
                     return
                 await self._read_orders()
                 for child in self.children.values():
-                    child.look()
+                    await child.look()
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._stop.wait(), TICK_SECONDS)
         finally:
             nodes.cancel()
             await asyncio.gather(nodes, return_exceptions=True)
+            self.nursery.stop()
             await self._stop_children(list(self.children))
             if self._is_known():
                 record_file(self.state, "supervisor").unlink()
@@ -190,7 +203,7 @@ class Supervisor:
         await self._stop_children(obsolete)
         for name, order in wanted.items():
             if name not in self.children:
-                self.children[name] = Child(order, self.state)
+                self.children[name] = Child(order, self.state, self.nursery)
 
     async def _stop_children(self, names: list[str]) -> None:
         """A stage at a time, the last one first; the processes of one stage together."""
@@ -251,7 +264,7 @@ def main() -> int:
         say("another supervisor runs here")
         return 1
     with lock:
-        asyncio.run(Supervisor(state).run())
+        asyncio.run(Supervisor(state, preload="preload" in sys.argv[2:]).run())
     return 0
 
 
