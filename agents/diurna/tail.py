@@ -104,8 +104,14 @@ class Tail:
                 resolved = await resolve(self._log, new, self._heads)
                 if self._reader is None:
                     self._reader = await self._log.reader()
-                await self._reader.start_at({place: watched.next_offset for place, watched in resolved.items()})
+                # Before the reader starts: what it reads at once must not be taken for somebody else's.
                 self._watched.update(resolved)
+                try:
+                    await self._reader.start_at({place: watched.next_offset for place, watched in resolved.items()})
+                except BaseException:
+                    for place in resolved:
+                        self._watched.pop(place, None)
+                    raise
                 if self._task is None:
                     self._task = asyncio.create_task(self._run(), name="diurna-tail")
 

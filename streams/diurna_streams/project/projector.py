@@ -186,7 +186,7 @@ def _patiently() -> AsyncRetrying:
     """Other parts may not be there yet, or come back in a moment."""
     return AsyncRetrying(
         retry=retry_if_exception_type(Unavailable),
-        wait=wait_exponential_jitter(initial=0.05, max=1),
+        wait=wait_exponential_jitter(multiplier=0.05, max=1),
         stop=stop_after_delay(_START_SECONDS_MAX),
         reraise=True,
     )

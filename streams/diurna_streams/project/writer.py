@@ -44,7 +44,7 @@ class Writer:
         applied = Applied()
         async for attempt in AsyncRetrying(
             retry=retry_if_exception(_is_passing),
-            wait=wait_exponential_jitter(initial=0.05, max=_WAIT_SECONDS_MAX),
+            wait=wait_exponential_jitter(multiplier=0.05, max=_WAIT_SECONDS_MAX),
             before_sleep=_tell,
             sleep=asyncio.sleep,
             reraise=True,
