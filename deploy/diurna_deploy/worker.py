@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from diurna_deploy import logs
+from diurna_deploy.collector import calm
 
 if TYPE_CHECKING:
     from diurna_deploy.roles import Role
@@ -77,6 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         import uvloop
 
+        calm()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_told(role, ready=lambda: _touch(given.ready_file)))
     except Exception as error:
@@ -113,9 +115,9 @@ def _role(role: str, name: str | None, given: argparse.Namespace) -> Role:
         case "server":
             return roles.server(host=given.host, port=given.port)
         case "decider":
-            return roles.deciders()
+            return roles.deciders(member=given.member)
         case "projector":
-            return roles.projector()
+            return roles.projector(member=given.member)
         case _:
             return roles.agent(name or "", work_dir=given.work_dir)
 
@@ -141,6 +143,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--host", default="127.0.0.1", help="where the server listens")
     parser.add_argument("--port", type=int, default=8009, help="where the server listens")
     parser.add_argument("--work-dir", type=Path, help="where agents keep clones and worktrees")
+    parser.add_argument("--member", help="the name under which a decider or projector gets its partitions back at once")
     parser.add_argument("--ready-file", type=Path, help="made once the process does its work")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", choices=("json", "console"), default="json")
