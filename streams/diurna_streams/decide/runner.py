@@ -140,8 +140,8 @@ class Decider:
             for partition in lost:
                 del self._owned[partition]
             await commands.drop([self._commands(partition) for partition in lost])
-            for partition in sorted(wanted - self._owned.keys()):
-                await self._recover(partition, commands)
+            new = sorted(wanted - self._owned.keys())
+            await asyncio.gather(*(self._recover(partition, commands) for partition in new))
             metrics.PARTITIONS_OWNED.labels(family=self._rules.family.name).set(len(self._owned))
             logger.info("deciding", family=self._rules.family.name, partitions=sorted(self._owned))
             self.is_ready.set()
