@@ -34,14 +34,22 @@ from support.deciding import (
     send,
 )
 from support.given import Partition, complete, register, submit
+from support.own_kafka import own_kafka
 from support.teams import eventually
 
 MakeLog = Callable[[], Log]
 
 
+@pytest.fixture(scope="module")
+async def broker() -> AsyncIterator[str]:
+    """A broker of this module's own: rivals, broken snapshots and made-up events are nobody else's past."""
+    async with own_kafka() as bootstrap_servers:
+        yield bootstrap_servers
+
+
 @pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.stack)])
 def servers(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else str(request.getfixturevalue("kafka_bootstrap"))
+    return None if request.param == "memory" else str(request.getfixturevalue("broker"))
 
 
 @pytest.fixture
@@ -323,7 +331,9 @@ async def test_what_a_command_is_part_of_is_handed_on(new_log: MakeLog, agent_id
         await decided(log, [command.command_id])
     records = await read_all(log, TopicPartition(AGENTS.events, partition_of(agent_id)))
     headers = next(
-        dict(found.headers) for found in records if dict(found.headers)["causationid"] == command.command_id.encode()
+        dict(found.headers)
+        for found in records
+        if dict(found.headers).get("causationid") == command.command_id.encode()
     )
     assert headers["correlationid"] == b"whole-work"
     assert headers["traceparent"] == b"00-1-2-01"
