@@ -266,6 +266,9 @@ async def test_a_snapshot_larger_than_a_record_is_written_in_chunks(new_log: Mak
     newest = await snapshots.load(log, CODEC, RULES, partition)
     assert newest is not None
     assert newest.head == small.head
+    # Or whoever decides this partition next would go on from a head that never was.
+    beginning = snapshots.Settled(Head(), RULES.initial)
+    await snapshots.write(beginning, rules=RULES, partition=partition, codec=CODEC, producer=producer, at_ms=3)
     await producer.close()
 
 
