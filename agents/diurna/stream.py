@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 from diurna.bootstrap import LOOK_BACK_RECORDS, Watched, resolve
 from diurna.seen import Learn, Seen
 from diurna_projections.documents import event_document
-from diurna_projections.folds.events import row_of
+from diurna_projections.logged import row_of
 from diurna_schemas import topics
 from diurna_schemas.chain import Acceptor, Head, Verdict
 from diurna_schemas.codec import Codec

@@ -17,3 +17,7 @@ class OutOfStep(Unavailable):
         self.partition = partition
         self.expected = expected
         self.found = found
+
+
+class Overtaken(Unavailable):
+    """Another writer has moved the positions: what was believed of the tables is forgotten, and asked for again."""

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import Any
 
-import orjson
-
 from diurna_projections import folds
 from diurna_projections.advance import advance, understood
 from diurna_projections.records import LogRecord
 from diurna_projections.rows import TABLES, Table
+from diurna_projections.stored import stored
 from diurna_projections.tables import Tables
 from diurna_schemas.chain import Head
 from diurna_schemas.codec import Codec
@@ -40,21 +39,12 @@ class MemoryTables:
             self.heads[place] = step.head
             self.aliens += step.aliens
             self.duplicates += step.duplicates
-        for rows in self.tables:
-            rows.changed.clear()
+        for keyed in self.tables.keyed():
+            keyed.changed.clear()
 
     def checksums(self) -> dict[str, str]:
         """The checksum of each table that can be checked: equal to the store's at equal positions."""
         return {table.name: checksum(table, self.tables.of(table)) for table in TABLES if table.is_checked}
-
-
-def stored(table: Table[Any], row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The row as its table stores it: dictionaries as JSON."""
-    if "json" not in table.types:
-        return row
-    return tuple(
-        orjson.dumps(value).decode() if kind == "json" else value for kind, value in zip(table.types, row, strict=True)
-    )
 
 
 def checksum(table: Table[Any], rows: Iterable[tuple[Any, ...]]) -> str:

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Generic, cast
 
 from diurna_projections import rows
-from diurna_projections.rows import Key, Row, Table
+from diurna_projections.logged import row_of
+from diurna_projections.records import LogRecord
+from diurna_projections.rows import Key, LoggedEvent, Row, Table
+from diurna_schemas.message import Part
+
+Need = tuple[str, *tuple[Any, ...]]
+"""The name of a table and the values of its key, or the first of them: rows a fold will look at."""
+Folds = dict[type[Part], Callable[["Tables", Any, LogRecord], None]]
+"""How each kind of record is folded."""
+Needs = dict[type[Part], Callable[[Any], tuple[Need, ...]]]
+"""What folding each kind of record will look at; a kind that looks at nothing is left out."""
 
 
 class Rows(Generic[Row]):
@@ -58,6 +68,24 @@ class Rows(Generic[Row]):
             self._groups.setdefault(key[0], {})[key] = row
 
 
+class Logged:
+    """The table of events, as the records it is made of: rows are only ever added, and nothing looks them up."""
+
+    def __init__(self) -> None:
+        self.records: list[LogRecord] = []
+
+    def add(self, record: LogRecord) -> None:
+        """Adds an accepted record."""
+        self.records.append(record)
+
+    def __iter__(self) -> Iterator[LoggedEvent]:
+        """All rows, in order of their keys."""
+        return iter(sorted(map(row_of, self.records)))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+
 class Tables:
     """All tables."""
 
@@ -70,11 +98,18 @@ class Tables:
         self.approvals = Rows(rows.APPROVALS)
         self.heartbeats = Rows(rows.HEARTBEATS)
         self.dead_letters = Rows(rows.DEAD_LETTERS)
-        self.events = Rows(rows.EVENTS)
+        self.events = Logged()
 
-    def of(self, table: Table[Row]) -> Rows[Row]:
-        """The rows of a table."""
-        return cast("Rows[Row]", getattr(self, table.name))
+    def of(self, table: Table[Row]) -> Iterable[Row]:
+        """The rows of a table, in order of their keys."""
+        return cast("Iterable[Row]", getattr(self, table.name))
 
-    def __iter__(self) -> Iterator[Rows[Any]]:
-        return iter([self.of(table) for table in rows.TABLES])
+    def keyed(self) -> list[Rows[Any]]:
+        """Every table whose rows can change."""
+        return [getattr(self, table.name) for table in rows.TABLES if table is not rows.EVENTS]
+
+    def settle(self) -> None:
+        """What was changed is kept somewhere now."""
+        self.events.records.clear()
+        for keyed in self.keyed():
+            keyed.changed.clear()

@@ -6,11 +6,11 @@ another owner decided the same. Anything else is alien: a zombie's, or damage.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from diurna_schemas.envelope import GENESIS, Link, link_of
+from diurna_schemas.envelope import GENESIS, Link, link_parts
 from diurna_schemas.errors import BrokenChain
 
 
@@ -62,28 +62,34 @@ class Acceptor:
     """
 
     def __init__(self, head: Head | None) -> None:
-        self.head = head or Head()
+        start = head or Head()
+        self._next_offset = start.next_offset
+        self._hash = start.hash.encode()
+        self._order = start.order
         self._is_anchored = head is not None
         self.duplicates = 0
         self.aliens = 0
 
-    def accept(self, offset: int, headers: Iterable[tuple[str, bytes]]) -> Verdict:
+    @property
+    def head(self) -> Head:
+        """The last accepted event, and the offset to read next."""
+        return Head(self._next_offset, self._hash.decode(), *self._order)
+
+    def accept(self, offset: int, headers: Sequence[tuple[str, bytes]]) -> Verdict:
         """Judges the event at `offset` by its headers and moves on."""
+        self._next_offset = offset + 1
         try:
-            link = link_of(headers)
+            order, previous, digest = link_parts(headers)
         except BrokenChain:
-            self.head = self.head.past(offset)
             self.aliens += 1
             return Verdict.ALIEN
-        verdict = self.head.judge(link) if self._is_anchored else Verdict.ACCEPTED
-        match verdict:
-            case Verdict.ACCEPTED:
-                self._is_anchored = True
-                self.head = self.head.after(link, offset)
-            case Verdict.DUPLICATE:
+        if self._is_anchored:
+            if order <= self._order:
                 self.duplicates += 1
-                self.head = self.head.past(offset)
-            case Verdict.ALIEN:
+                return Verdict.DUPLICATE
+            if previous != self._hash:
                 self.aliens += 1
-                self.head = self.head.past(offset)
-        return verdict
+                return Verdict.ALIEN
+        self._is_anchored = True
+        self._hash, self._order = digest, order
+        return Verdict.ACCEPTED

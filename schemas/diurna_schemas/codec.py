@@ -35,7 +35,7 @@ class Codec:
 
     def __init__(self, ids: Mapping[str, int]) -> None:
         self._prefixes = {name: _PREFIX.pack(MAGIC, schema_id) for name, schema_id in ids.items()}
-        self._readers: dict[int, Callable[[io.BytesIO], Part]] = {}
+        self._readers: dict[int, Callable[[bytes], Part]] = {}
         for name, schema_id in ids.items():
             self.learn(schema_id, schema_of(name))
 
@@ -70,15 +70,11 @@ class Codec:
         Raises `UnknownSchema` where the id is not known (yet), `Unreadable` where the bytes are broken or a field
         has a value that is not allowed.
         """
-        buffer = io.BytesIO(value or b"")
-        reader = self._readers.get(schema_id_of(value))
-        if reader is None:
-            raise UnknownSchema(schema_id_of(value))
-        buffer.seek(_PREFIX.size)
-        record = reader(buffer)
-        if buffer.read(1):
-            raise Unreadable(f"bytes are left over after the {type(record).__name__}")
-        return record
+        schema_id = schema_id_of(value)
+        reader = self._readers.get(schema_id)
+        if reader is None or value is None:
+            raise UnknownSchema(schema_id)
+        return reader(value)
 
 
 def schema_id_of(value: bytes | None) -> int:
@@ -90,25 +86,29 @@ def schema_id_of(value: bytes | None) -> int:
     return int.from_bytes(value[1:5], "big")
 
 
-def _reader(record: type[Part], writer: JsonSchema) -> Callable[[io.BytesIO], Part]:
+def _reader(record: type[Part], writer: JsonSchema) -> Callable[[bytes], Part]:
     """Reads one record written with `writer`, resolved to the schema of today."""
     name = full_name(record)
     written = fastavro.parse_schema(_without_logical_types(writer))
     wanted = None if writer == schema_of(name) else _parsed(name)
     lift = upcast.of(name)
-    validate = record.__pydantic_validator__ if record.__pydantic_complete__ else None
+    validate = record.__pydantic_validator__.validate_python if record.__pydantic_complete__ else None
 
-    def read(buffer: io.BytesIO) -> Part:
+    def read(value: bytes) -> Part:
         nonlocal validate
         if validate is None:
             record.model_rebuild()
-            validate = record.__pydantic_validator__
+            validate = record.__pydantic_validator__.validate_python
+        buffer = io.BytesIO(value)
+        buffer.seek(_PREFIX.size)
         try:
-            fields = cast("dict[str, Any]", _read(buffer, written, wanted))
+            fields = _read(buffer, written, wanted)
         except Exception as error:  # fastavro raises whatever the bytes provoke
             raise Unreadable(f"the bytes are no {record.__name__}: {type(error).__name__}: {error}") from error
+        if buffer.tell() != len(value):
+            raise Unreadable(f"bytes are left over after the {record.__name__}")
         try:
-            return cast("Part", validate.validate_python(fields if lift is None else lift(fields)))
+            return cast("Part", validate(fields if lift is None else lift(fields)))
         except ValidationError as error:
             raise Unreadable(f"{record.__name__}: {describe(error)}") from error
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -154,22 +154,29 @@ def header(headers: Iterable[tuple[str, bytes]], name: str) -> str | None:
     return None
 
 
-def link_of(headers: Iterable[tuple[str, bytes]]) -> Link:
+def link_of(headers: Sequence[tuple[str, bytes]]) -> Link:
     """The chain's link an event carries. Raises `BrokenChain` where it carries none."""
-    at = previous = digest = b""
-    for key, value in headers:
-        if key == "chain_at":
-            at = value
-        elif key == "chain_previous":
-            previous = value
-        elif key == "chain_hash":
-            digest = value
+    place, previous, digest = link_parts(headers)
+    return Link(*place, previous.decode(), digest.decode())
+
+
+def link_parts(headers: Sequence[tuple[str, bytes]]) -> tuple[tuple[int, int, int], bytes, bytes]:
+    """The same without an object: the place in the chain (comparable), and both hashes as they stand there."""
+    try:  # where `event_headers` puts them
+        (first, at), (second, previous), (third, digest) = headers[-3:]
+    except ValueError:
+        first = second = third = ""
+        at = previous = digest = b""
+    if third != "chain_hash" or second != "chain_previous" or first != "chain_at":
+        found = dict(headers)
+        at, previous, digest = [found.get(name, b"") for name in ("chain_at", "chain_previous", "chain_hash")]
     place = _PLACE.fullmatch(at)
-    if place is None or not _HASH.fullmatch(previous) or not _HASH.fullmatch(digest):
+    if place is None or len(previous) != 32 or len(digest) != 32 or (previous + digest).translate(None, _HEX_DIGITS):
         raise BrokenChain(f"no link of the chain in the headers: chain_at is {shown(at)}")
-    return Link(int(place[1]), int(place[2]), int(place[3]), previous.decode(), digest.decode())
+    incarnation, command_offset, index = place.groups()
+    return (int(incarnation), int(command_offset), int(index)), previous, digest
 
 
 # Bounded, because headers come from anywhere: a number of thousands of digits would be another error than ours.
 _PLACE = re.compile(rb"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,18})")
-_HASH = re.compile(rb"[0-9a-f]{32}")
+_HEX_DIGITS: Final = b"0123456789abcdef"

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -19,14 +20,18 @@ from diurna_streams.log.memory import MemoryLog
 PARTITIONS = 3
 
 
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.stack)])
+@pytest.fixture(
+    params=["memory", *(pytest.param(name, marks=pytest.mark.stack) for name in ("kafka", "kafka read in bulk"))]
+)
 def servers(request: pytest.FixtureRequest) -> str | None:
     return None if request.param == "memory" else str(request.getfixturevalue("kafka_bootstrap"))
 
 
 @pytest.fixture
-async def log(servers: str | None) -> AsyncIterator[Log]:
+async def log(servers: str | None, request: pytest.FixtureRequest) -> AsyncIterator[Log]:
     made: Log = MemoryLog() if servers is None else KafkaLog(servers, client_id="contract")
+    if "in bulk" in request.node.name:
+        made.reader = partial(made.reader, is_bulk=True)  # type: ignore[method-assign]
     async with made:
         yield made
 

@@ -18,6 +18,7 @@ from diurna_projections.store import Applied, Store
 from diurna_schemas.errors import Conflict, InvalidInput, Unavailable, Unreadable
 from diurna_schemas.records import DeadLetter
 from diurna_schemas.topics import partition_of
+from diurna_streams.log.port import Record
 from support.projecting import History, batches, busy_team
 
 
@@ -25,8 +26,18 @@ from support.projecting import History, batches, busy_team
 async def store(fresh_database: Callable[[], Awaitable[str]]) -> AsyncIterator[Store]:
     made = await Store.connect(await fresh_database())
     await made.migrate()
+    await made.index_search()
     yield made
     await made.close()
+
+
+def places(history: History) -> set[tuple[str, int]]:
+    return {(record.topic, record.partition) for record in history.records}
+
+
+async def stretch(history: History, records: list[Record], size_max: int) -> AsyncIterator[list[Reading]]:
+    for batch in batches(records, random.Random(1), size_max):
+        yield understood(history.codec, batch)
 
 
 def folded(history: History) -> MemoryTables:
@@ -80,6 +91,101 @@ async def test_two_writers_at_once_project_every_record_once(store: Store) -> No
     assert accepted == len(whole.tables.events) + beats
 
 
+async def test_a_stretch_loaded_at_once_equals_the_fold_of_the_log(store: Store) -> None:
+    history = busy_team(11, 1500)
+    whole = folded(history)
+    half = len(history.records) // 2
+    total = await store.load(places(history), stretch(history, history.records[:half], 70))
+    total += await store.load(places(history), stretch(history, history.records[half:], 300))
+    assert await is_equal(store, whole)
+    assert total.aliens == whole.aliens > 0
+    assert total.dead_letters == len(whole.tables.dead_letters) > 0
+    again = await store.load(places(history), stretch(history, history.records, 300))
+    assert again == Applied(repeated=len(history.records))
+
+
+async def test_a_stretch_that_breaks_off_leaves_nothing_and_can_be_loaded_again(store: Store) -> None:
+    history = busy_team(12, 300)
+
+    async def breaking() -> AsyncIterator[list[Reading]]:
+        async for readings in stretch(history, history.records[:400], 100):
+            yield readings
+        raise Unavailable("the log went away")
+
+    with pytest.raises(Unavailable, match="the log went away"):
+        await store.load(places(history), breaking())
+    assert await store.database.fetch("select 1 from events") == []
+    await store.load(places(history), stretch(history, history.records, 100))
+    assert await is_equal(store, folded(history))
+
+
+async def test_another_writer_waits_for_a_stretch_and_finds_it_done(store: Store) -> None:
+    history = busy_team(13, 100)
+    other = await Store.connect(_url(store))
+    waiting: list[asyncio.Task[Applied]] = []
+
+    async def contended() -> AsyncIterator[list[Reading]]:
+        readings = understood(history.codec, history.records)
+        yield readings[:200]
+        waiting.append(asyncio.create_task(other.apply(readings)))
+        yield readings[200:]
+
+    await store.load(places(history), contended())
+    assert await waiting[0] == Applied(repeated=len(history.records))
+    await other.close()
+    assert await is_equal(store, folded(history))
+
+
+async def test_hostile_headers_and_bytes_are_copied_as_they_would_be_inserted(store: Store) -> None:
+    history = History()
+    chance = random.Random(5)
+    alphabet = "a\\\t\n\r\x00\x7f'\"é\ud83d\ude00 .N".encode("utf-16", "surrogatepass").decode("utf-16")
+    for number in range(400):
+        record = history.broadcast(f"hostile-{number}", {})
+        headers = tuple(
+            (name, "".join(chance.choices(alphabet, k=chance.choice([0, 1, 7, 300]))).encode())
+            for name, _ in record.headers
+        )
+        key = chance.choice([None, b"", bytes(chance.randrange(256) for _ in range(9))])
+        history.records[-1] = record._replace(headers=headers if number % 2 else record.headers, key=key)
+    await store.load(places(history), stretch(history, history.records, 50))
+    copied = await store.checksums()
+    assert await is_equal(store, folded(history))
+    inserted = await Store.connect(_url(store), schema="inserted")
+    await inserted.migrate()
+    for batch in batches(history.records, chance, 20):
+        await inserted.apply(understood(history.codec, batch))
+    assert (await inserted.checksums()).tables == copied.tables
+    await inserted.close()
+
+
+async def test_a_writer_whose_rows_another_changed_asks_for_them_again(store: Store) -> None:
+    history = busy_team(14, 400)
+    other = await Store.connect(_url(store))
+    writers = [store, other]
+    for number, batch in enumerate(batches(history.records, random.Random(3), 25)):
+        await writers[number % 2].apply(understood(history.codec, batch))
+    await other.close()
+    assert await is_equal(store, folded(history))
+
+
+async def test_indexes_for_search_are_left_out_only_for_long_stretches_and_come_back(store: Store) -> None:
+    async def indexes() -> set[str]:
+        found = await store.database.fetch(
+            "select indexname from pg_indexes where schemaname = current_schema() and tablename = 'events'"
+        )
+        return {row["indexname"] for row in found}
+
+    whole = await indexes()
+    assert "events_by_correlation" in whole
+    await store.leave_search(1_000)
+    assert await indexes() == whole
+    await store.leave_search(1_000_000)
+    assert await indexes() == {"events_pkey"}
+    await asyncio.gather(store.index_search(), store.index_search())
+    assert await indexes() == whole
+
+
 async def test_a_gap_is_refused_and_the_whole_batch_with_it(store: Store) -> None:
     history = busy_team(4, 50)
     place = history.records[0].topic, history.records[0].partition
@@ -116,7 +222,7 @@ async def test_what_postgres_refuses_is_a_dead_letter_and_stops_nobody(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Ids are bounded, so a row too large for an index is made here by letting one through."""
-    monkeypatch.setattr("diurna_projections.folds.events.indexed", lambda text: text)
+    monkeypatch.setattr("diurna_projections.logged.indexed", lambda text: text)
     history = History()
     chance = random.Random(1)
     history.broadcast("before", {})
@@ -188,9 +294,13 @@ async def test_emptied_positions_let_the_tables_be_filled_from_the_beginning(sto
     async with store.database.connection() as connection:
         names = ", ".join([*(table.name for table in TABLES), "positions"])
         await connection.execute(f"truncate {names}")
-    with pytest.raises(Unavailable):
-        await store.apply(understood(history.codec, history.records[-1:]))
-    await store.apply(understood(history.codec, history.records))
+    # the heartbeats' topic may have gaps, so that going on would hide one
+    for topic in ("agents.heartbeats", "agents.events"):
+        known = next(record for record in history.records if record.topic == topic)
+        record = history.append(topic, known.partition, known.key, known.value, known.headers)
+        with pytest.raises(OutOfStep):
+            await store.apply(understood(history.codec, [record]))
+    await Store(store.database).apply(understood(history.codec, history.records))  # a writer that begins anew
     assert await is_equal(store, folded(history))
 
 

@@ -58,7 +58,6 @@ async def _fill(database_url: str) -> None:
     """A thousand agents, each of one instance with two capabilities and a heartbeat."""
     from diurna_projections import rows
     from diurna_projections.store import Store
-    from diurna_projections.store.statements import upsert
 
     store = await Store.connect(database_url, schema=SCHEMA)
     await store.drop()
@@ -67,6 +66,9 @@ async def _fill(database_url: str) -> None:
     capabilities = (
         '[{"name":"review_code","description":"reads","parameters":{},"cost_estimate":1.0,"tags":["python"]}]'
     )
+    filled: dict[rows.Table[Any], list[tuple[Any, ...]]] = {
+        table: [] for table in (rows.AGENTS, rows.AGENT_INSTANCES, rows.HEARTBEATS)
+    }
     for number in range(AGENTS):
         name = f"agent-{number}"
         instance = f"{name}:1"
@@ -74,8 +76,11 @@ async def _fill(database_url: str) -> None:
         about = (name, name.title(), "http://127.0.0.1:1", capabilities, "active", "{}", 1, *at)
         worker = (name, instance, name, "http://127.0.0.1:1", capabilities, 4, "active", "{}", number, *at)
         beat = (name, instance, now_ms, 0, "active", now_ms, 0, number)
-        for table, row in ((rows.AGENTS, about), (rows.AGENT_INSTANCES, worker), (rows.HEARTBEATS, beat)):
-            await store.database.fetch(upsert(table), *[[value] for value in row])
+        for table, row in zip(filled, (about, worker, beat), strict=True):
+            filled[table].append(row)
+    async with store.database.connection() as connection:
+        for table, records in filled.items():
+            await connection.copy_records_to_table(table.name, records=records, columns=list(table.columns))
     await store.close()
 
 

@@ -11,33 +11,39 @@ from typing import Any, Final, cast
 
 import orjson
 
-from diurna_projections.folds.text import indexed, json_of, json_text, plain
 from diurna_projections.records import LogRecord
 from diurna_projections.rows import Agent, AgentInstance, Capability
-from diurna_projections.tables import Tables
+from diurna_projections.tables import Folds, Need, Needs, Tables
+from diurna_projections.text import indexed, json_of, json_text, plain
 from diurna_schemas.agents import AgentDeregistered, AgentRegistered, AgentStatusChanged, AgentWentStale
 from diurna_schemas.agents import Capability as CapabilityPart
-from diurna_schemas.message import Part
 
 RANK: Final = {"active": 0, "idle": 1, "busy": 2, "stale": 3, "offline": 4}
 """The smaller, the better."""
+_About = AgentRegistered | AgentStatusChanged | AgentWentStale | AgentDeregistered
 
 
-def fold(tables: Tables, event: Part, record: LogRecord) -> bool:
-    """Writes what the event changes; false where it is about no agent."""
-    match event:
-        case AgentRegistered():
-            tables.agent_instances.put(_registered(event, record))
-        case AgentStatusChanged():
-            _set_status(tables, event, event.status, record)
-        case AgentWentStale():
-            _set_status(tables, event, "stale", record)
-        case AgentDeregistered():
-            tables.agent_instances.remove(event.agent_id, event.instance_id)
-        case _:
-            return False
+def _came(tables: Tables, event: AgentRegistered, record: LogRecord) -> None:
+    tables.agent_instances.put(_registered(event, record))
     _fold_agent(tables, event.agent_id, event.at_ms, record)
-    return True
+
+
+def _changed(tables: Tables, event: AgentStatusChanged, record: LogRecord) -> None:
+    _set_status(tables, event, event.status, record)
+
+
+def _went_stale(tables: Tables, event: AgentWentStale, record: LogRecord) -> None:
+    _set_status(tables, event, "stale", record)
+
+
+def _left(tables: Tables, event: AgentDeregistered, record: LogRecord) -> None:
+    tables.agent_instances.remove(event.agent_id, event.instance_id)
+    _fold_agent(tables, event.agent_id, event.at_ms, record)
+
+
+def _needs(event: _About) -> tuple[Need, ...]:
+    """An agent is made anew from all its instances and all it can do."""
+    return (("agents", event.agent_id), ("agent_instances", event.agent_id), ("capabilities", event.agent_id))
 
 
 def _registered(event: AgentRegistered, record: LogRecord) -> AgentInstance:
@@ -75,6 +81,7 @@ def _set_status(tables: Tables, event: AgentStatusChanged | AgentWentStale, stat
             status=status, updated_at_ms=event.at_ms, partition=record.partition, record_offset=record.offset
         )
         tables.agent_instances.put(changed)
+    _fold_agent(tables, event.agent_id, event.at_ms, record)
 
 
 def _fold_agent(tables: Tables, agent_id: str, at_ms: int, record: LogRecord) -> None:
@@ -122,3 +129,12 @@ def _fold_capabilities(tables: Tables, agent_id: str, documents: list[dict[str, 
         known = before.get(row.name)
         if known is None or known[2:5] != row[2:5]:
             tables.capabilities.put(row)
+
+
+FOLDS: Final[Folds] = {
+    AgentRegistered: _came,
+    AgentStatusChanged: _changed,
+    AgentWentStale: _went_stale,
+    AgentDeregistered: _left,
+}
+NEEDS: Final[Needs] = dict.fromkeys(FOLDS, _needs)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from diurna_projections.folds.text import json_of, plain
 from diurna_projections.records import LogRecord
 from diurna_projections.rows import DeadLetter
+from diurna_projections.tables import Folds, Tables
+from diurna_projections.text import json_of, plain
 from diurna_schemas.errors import DiurnaError
 from diurna_schemas.records import DeadLetter as DeadLetterRecord
 
@@ -47,3 +48,10 @@ def letter_of(record: LogRecord, error: DiurnaError) -> DeadLetterRecord:
         error=str(error)[:_ERROR_CHARACTERS_MAX],
         at_ms=max(record.timestamp_ms, 0),
     )
+
+
+def _written_down(tables: Tables, letter: DeadLetterRecord, _record: LogRecord) -> None:
+    tables.dead_letters.put(row_of(letter))
+
+
+FOLDS: Final[Folds] = {DeadLetterRecord: _written_down}

@@ -7,12 +7,12 @@ an event of each: their rows say dispatched to it until the next event of the re
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, get_args
 
-from diurna_projections.folds.text import indexed, json_text, plain
 from diurna_projections.records import LogRecord
 from diurna_projections.rows import Request
-from diurna_projections.tables import Tables
+from diurna_projections.tables import Folds, Need, Needs, Tables
+from diurna_projections.text import indexed, json_text, plain
 from diurna_schemas.agents import (
     AgentRequest,
     AttemptTimedOut,
@@ -26,7 +26,6 @@ from diurna_schemas.agents import (
     ResponseLate,
 )
 from diurna_schemas.envelope import header
-from diurna_schemas.message import Part
 
 OPEN: Final = ("queued", "dispatched")
 OVER: Final = ("completed", "rejected", "timed_out", "cancelled", "dead_lettered")
@@ -35,46 +34,28 @@ STATUSES: Final = (*OPEN, *OVER)
 _Later = AttemptTimedOut | RequestCompleted | RequestTimedOut | RequestCancelled | RequestDeadLettered | ResponseLate
 
 
-def fold(tables: Tables, event: Part, record: LogRecord) -> bool:
-    """Writes what the event changes; false where it is about no request."""
-    match event:
-        case RequestSubmitted():
-            if tables.requests.get(event.request.request_id, event.agent_id) is None:
-                new = _new(event.agent_id, event.request, event.command_id, event.at_ms, record)
-                tables.requests.put(new._replace(deadline_ms=event.deadline_ms))
-        case RequestRejected():
-            if tables.requests.get(event.request.request_id, event.agent_id) is None:
-                new = _new(event.agent_id, event.request, event.command_id, event.at_ms, record)
-                tables.requests.put(
-                    _over(
-                        new,
-                        event,
-                        record,
-                        status="rejected",
-                        response_status="rejected",
-                        error=event.error,
-                        code=event.code,
-                    )
-                )
-        case RequestDispatched():
-            _dispatch(tables, event, record)
-        case (
-            AttemptTimedOut()
-            | RequestCompleted()
-            | RequestTimedOut()
-            | RequestCancelled()
-            | RequestDeadLettered()
-            | ResponseLate()
-        ):
-            row = tables.requests.get(event.request_id, event.agent_id)
-            if row is not None and (row.status in OPEN or isinstance(event, ResponseLate)):
-                tables.requests.put(_evolve(row, event, record))
-        case _:
-            return False
-    return True
+def _submitted(tables: Tables, event: RequestSubmitted, record: LogRecord) -> None:
+    if tables.requests.get(event.request.request_id, event.agent_id) is None:
+        new = _new(event.agent_id, event.request, event.command_id, event.at_ms, record)
+        tables.requests.put(new._replace(deadline_ms=event.deadline_ms))
 
 
-def _dispatch(tables: Tables, event: RequestDispatched, record: LogRecord) -> None:
+def _rejected(tables: Tables, event: RequestRejected, record: LogRecord) -> None:
+    if tables.requests.get(event.request.request_id, event.agent_id) is None:
+        new = _new(event.agent_id, event.request, event.command_id, event.at_ms, record)
+        over = _over(
+            new, event, record, status="rejected", response_status="rejected", error=event.error, code=event.code
+        )
+        tables.requests.put(over)
+
+
+def _later(tables: Tables, event: _Later, record: LogRecord) -> None:
+    row = tables.requests.get(event.request_id, event.agent_id)
+    if row is not None and (row.status in OPEN or isinstance(event, ResponseLate)):
+        tables.requests.put(_evolve(row, event, record))
+
+
+def _dispatched(tables: Tables, event: RequestDispatched, record: LogRecord) -> None:
     row = tables.requests.get(event.request.request_id, event.agent_id)
     if row is not None and row.status in OPEN:
         tables.requests.put(
@@ -179,3 +160,24 @@ def _over(
         partition=record.partition,
         record_offset=record.offset,
     )
+
+
+def _needs_named(event: RequestSubmitted | RequestRejected | RequestDispatched) -> tuple[Need, ...]:
+    return (("requests", event.request.request_id, event.agent_id),)
+
+
+def _needs(event: _Later) -> tuple[Need, ...]:
+    return (("requests", event.request_id, event.agent_id),)
+
+
+_LATER: Final[tuple[type[_Later], ...]] = get_args(_Later)
+FOLDS: Final[Folds] = {
+    RequestSubmitted: _submitted,
+    RequestRejected: _rejected,
+    RequestDispatched: _dispatched,
+    **dict.fromkeys(_LATER, _later),
+}
+NEEDS: Final[Needs] = {
+    **dict.fromkeys((RequestSubmitted, RequestRejected, RequestDispatched), _needs_named),
+    **dict.fromkeys(_LATER, _needs),
+}

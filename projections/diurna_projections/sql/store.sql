@@ -3,6 +3,11 @@ insert into positions (topic, partition)
 select * from unnest($1::text[], $2::integer[])
 on conflict do nothing
 
+-- name: positions_of
+select p.topic, p.partition, p.next, p.hash, p.incarnation, p.command_offset, p.command_index
+from positions p
+join unnest($1::text[], $2::integer[]) as wanted (topic, partition) using (topic, partition)
+
 -- name: lock_positions
 select p.topic, p.partition, p.next, p.hash, p.incarnation, p.command_offset, p.command_index
 from positions p
@@ -15,8 +20,8 @@ update positions p
 set next = moved.next, hash = moved.hash, incarnation = moved.incarnation, command_offset = moved.command_offset,
     command_index = moved.command_index, duplicates = p.duplicates + moved.duplicates,
     aliens = p.aliens + moved.aliens, dead_letters = p.dead_letters + moved.dead_letters
-from unnest($1::text[], $2::integer[], $3::bigint[], $4::text[], $5::bigint[], $6::text[], $7::bigint[], $8::bigint[],
-            $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[])
+from unnest($2::text[], $3::integer[], $4::bigint[], $5::text[], $6::bigint[], $7::text[], $8::bigint[], $9::bigint[],
+            $10::bigint[], $11::bigint[], $12::bigint[], $13::bigint[])
     as moved (topic, partition, old_next, old_hash, next, hash, incarnation, command_offset, command_index, duplicates,
               aliens, dead_letters)
 where p.topic = moved.topic and p.partition = moved.partition
@@ -27,22 +32,5 @@ select topic, partition, next, hash, incarnation, command_offset, command_index,
 from positions
 order by topic, partition
 
--- name: load_agents
-select * from agents where agent_id = any($1::text[])
-
--- name: load_agent_instances
-select * from agent_instances where agent_id = any($1::text[])
-
--- name: load_capabilities
-select * from capabilities where agent_id = any($1::text[])
-
--- name: load_requests
-select r.* from requests r
-join unnest($1::text[], $2::text[]) as wanted (request_id, agent_id) using (request_id, agent_id)
-
--- name: load_workflows
-select * from workflows where workflow_id = any($1::text[])
-
--- name: load_approvals
-select a.* from approvals a
-join unnest($1::text[], $2::text[]) as wanted (approval_id, workflow_id) using (approval_id, workflow_id)
+-- name: events_estimate
+select greatest(reltuples, 0)::bigint from pg_class where oid = 'events'::regclass

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import asyncpg
 
+from diurna_projections.errors import Overtaken
 from diurna_schemas.errors import InvalidInput, Refused, Unavailable
 
 if TYPE_CHECKING:  # asyncpg's classes are generic in its stubs alone
@@ -127,6 +128,8 @@ async def translated(doing: str) -> AsyncGenerator[None]:
 def _ours(error: Exception, doing: str) -> Exception:
     if isinstance(error, _PERMANENT):
         return Refused(f"Postgres refused to {doing}: {type(error).__name__}: {error}", code="refused_by_store")
+    if isinstance(error, asyncpg.SerializationError | asyncpg.DeadlockDetectedError):
+        return Overtaken(f"Postgres could not {doing}: {error}")
     if isinstance(error, _PASSING):
         return Unavailable(f"Postgres could not {doing}: {type(error).__name__}: {error}")
     return error

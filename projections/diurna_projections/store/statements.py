@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 from functools import cache
 from importlib import resources
-from typing import Any, Final
+from typing import Any, Final, Literal
 
-from diurna_projections.rows import EVENTS, Table
+from diurna_projections.rows import TABLES, Table
 
+_TABLES: Final = {table.name: table for table in TABLES}
+_MOVE_COLUMNS: Final = 12
 _HEADER: Final = re.compile(r"^-- name: (\w+)$", re.MULTILINE)
 
 
@@ -28,22 +30,46 @@ def migrations() -> list[tuple[str, str]]:
     return [(file.name.removesuffix(".sql"), file.read_text(encoding="utf-8")) for file in files]
 
 
+Change = tuple[str, Literal["upsert", "delete", "insert"]]
+"""What is done to a table."""
+
+
 @cache
-def upsert(table: Table[Any]) -> str:
-    """Writes many rows, given as one array a column. The log's own rows are only ever added."""
-    arrays = ", ".join(f"${number}::{_array(kind)}" for number, kind in enumerate(table.types, start=1))
+def write_all(changes: tuple[Change, ...]) -> str:
+    """Moves positions and changes tables, all or nothing, in one statement.
+
+    `$1` is how many positions must move; their columns follow, then the columns of each change, as one array each.
+    """
+    parts, parameter = [f"moved as ({statements('store')['move_positions']} returning 1)"], 1 + _MOVE_COLUMNS
+    for name, action in changes:
+        table = _TABLES[name]
+        types = table.types[: table.key_columns] if action == "delete" else table.types
+        arrays = ", ".join(f"${parameter + number}::{_array(kind)}" for number, kind in enumerate(types, start=1))
+        parameter += len(types)
+        parts.append(f"{action}_{name} as ({_change(table, action, arrays)})")
+    return f"with {', '.join(parts)} select expect((select count(*) from moved), $1)"  # noqa: S608
+
+
+def _change(table: Table[Any], action: str, arrays: str) -> str:
+    key = ", ".join(table.key)
+    if action == "delete":
+        return f"delete from {table.name} where ({key}) in (select * from unnest({arrays}))"  # noqa: S608
     added = f"insert into {table.name} ({', '.join(table.columns)}) select * from unnest({arrays})"  # noqa: S608
-    if table is EVENTS:
+    if action == "insert":
         return added
     changes = ", ".join(f"{column} = excluded.{column}" for column in table.columns[table.key_columns :])
-    return f"{added} on conflict ({', '.join(table.key)}) do update set {changes}"
+    return f"{added} on conflict ({key}) do update set {changes}"
 
 
 @cache
-def delete(table: Table[Any]) -> str:
-    """Takes rows away, given as one array a column of the key."""
-    arrays = ", ".join(f"${number}::{_array(kind)}" for number, kind in enumerate(table.types[: len(table.key)], 1))
-    return f"delete from {table.name} where ({', '.join(table.key)}) in (select * from unnest({arrays}))"  # noqa: S608
+def select(table: Table[Any], width: int) -> str:
+    """The rows with these keys, or the beginnings of keys, given as one array a column."""
+    key = table.key[:width]
+    arrays = ", ".join(f"${number}::{_array(kind)}" for number, kind in enumerate(table.types[:width], start=1))
+    if width == 1:
+        return f"select * from {table.name} where {key[0]} = any({arrays})"  # noqa: S608
+    names = ", ".join(key)
+    return f"select t.* from {table.name} t join unnest({arrays}) as wanted ({names}) using ({names})"  # noqa: S608
 
 
 @cache

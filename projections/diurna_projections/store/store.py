@@ -2,35 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Final, Self, cast
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final, Self
 
-import orjson
-
-from diurna_projections import folds, rows
-from diurna_projections.advance import Advance, advance
-from diurna_projections.folds import Needs
+from diurna_projections import rows
+from diurna_projections.errors import OutOfStep, Overtaken
+from diurna_projections.folds import fold, needs_of
 from diurna_projections.folds.dead_letters import letter_of
-from diurna_projections.memory import stored
+from diurna_projections.logged import lines_of
 from diurna_projections.records import Reading
 from diurna_projections.store.checksums import Checksums
-from diurna_projections.store.database import SCHEMA, Connection, Database, columns_of, translated
+from diurna_projections.store.database import SCHEMA, Connection, Database, translated
+from diurna_projections.store.kept import Kept
+from diurna_projections.store.moves import Moves, Place
 from diurna_projections.store.schema import migrate
-from diurna_projections.store.statements import checksum, delete, statements, upsert
-from diurna_projections.tables import Rows, Tables
+from diurna_projections.store.statements import checksum, statements
+from diurna_projections.store.writing import copy, write, write_at_once
 from diurna_schemas import topics
 from diurna_schemas.chain import Head
-from diurna_schemas.errors import Refused, Unavailable, Unreadable
+from diurna_schemas.errors import Refused, Unreadable
 from diurna_schemas.records import DeadLetter
 
-Place = tuple[str, int]
 DeadLetterSink = Callable[[DeadLetter], Awaitable[None]]
 """Where a record that cannot be projected is written down before it is passed over."""
 
-_COPY_ROWS_MIN: Final = 200
-"""From so many rows on COPY is quicker than an insert, although it asks for the columns' types each time."""
 _SQL: Final = statements("store")
+_SEARCH: Final = statements("search")
+_OVERTAKEN_MAX: Final = 10
+"""So often another writer may be faster before somebody else must decide what to do about it."""
+_LEAVE_RECORDS_MIN: Final = 20_000
+_INDEX_SECONDS_MAX: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,12 @@ class Applied:
     duplicates: int = 0
     aliens: int = 0
     dead_letters: int = 0
+
+    @classmethod
+    def of(cls, moves: Moves) -> Self:
+        """What became of the records the positions moved over."""
+        accepted = moves.accepted - moves.dead_letters
+        return cls(accepted, moves.repeated, moves.duplicates, moves.aliens, moves.dead_letters)
 
     def __add__(self, other: Applied) -> Applied:
         return Applied(
@@ -71,7 +80,7 @@ class Store:
     def __init__(self, database: Database, *, dead_letters: DeadLetterSink | None = None) -> None:
         self.database = database
         self._sink = dead_letters
-        self._known: set[Place] = set()
+        self._kept = Kept()
 
     @classmethod
     async def connect(
@@ -91,15 +100,29 @@ class Store:
 
     async def migrate(self) -> list[str]:
         """Makes the tables where they are missing, and returns the names of the migrations that were applied."""
-        self._known.clear()
+        self._kept.forget()
         async with self.database.connection() as connection:
             return await migrate(connection, self.database.schema)
 
     async def drop(self) -> None:
         """Drops the whole schema: the log makes it anew."""
-        self._known.clear()
+        self._kept.forget()
         async with self.database.connection() as connection:
             await connection.execute(f"drop schema if exists {self.database.schema} cascade")
+
+    async def index_search(self) -> None:
+        """Makes the indexes readers search events by, where they are missing."""
+        async with self.database.connection() as connection, translated("index"), connection.transaction():
+            await connection.execute("select pg_advisory_xact_lock(hashtext('diurna search ' || current_schema()))")
+            for statement in _SEARCH.values():
+                await connection.execute(statement, timeout=_INDEX_SECONDS_MAX)
+
+    async def leave_search(self, lag_records: int) -> None:
+        """Drops those indexes where so many records are to come that making them anew is quicker than keeping them."""
+        async with self.database.connection() as connection, translated("leave indexes out"):
+            count = await connection.fetchval(_SQL["events_estimate"])
+            if lag_records > max(_LEAVE_RECORDS_MIN, 2 * count):
+                await connection.execute(f"drop index if exists {', '.join(_SEARCH)}")
 
     async def positions(self) -> list[PartitionPosition]:
         """How far each partition is projected."""
@@ -128,7 +151,39 @@ class Store:
                 return await self.apply(readings[:middle]) + await self.apply(readings[middle:])
             if isinstance(readings[0].content, Unreadable):
                 raise
-            return await self._apply([replace(readings[0], content=Unreadable(str(error)))])
+            return await self._apply([readings[0]._replace(content=Unreadable(str(error)))])
+
+    async def load(self, places: Iterable[Place], batches: AsyncIterable[Sequence[Reading]]) -> Applied:
+        """Projects a long stretch of these partitions in one transaction; events are copied while others are folded.
+
+        Other writers of these partitions wait meanwhile. Raises `Refused` where Postgres refuses a record (then
+        `apply` tells which), `OutOfStep`, or `Unavailable`: then nothing is written.
+        """
+        moves = Moves()
+        async with (
+            self._knowing(),
+            self.database.connection() as side,
+            self.database.connection() as connection,
+            translated("load records"),
+            connection.transaction(),
+        ):
+            self._kept.forget()
+            moves.begin(await self._kept.heads(side, sorted(places), locking=connection))
+            await copy(connection, self._lines(side, moves, batches))
+            await write_at_once(connection, self._kept.tables, moves.rows())
+        self._kept.settle(moves.heads, 0)
+        self._kept.forget()  # it holds a whole stretch
+        return Applied.of(moves)
+
+    async def _lines(
+        self, side: Connection, moves: Moves, batches: AsyncIterable[Sequence[Reading]]
+    ) -> AsyncGenerator[bytes]:
+        """Folds the batches, and gives the lines of their events meanwhile."""
+        logged = self._kept.tables.events.records
+        async for readings in batches:
+            await self._fold(await self._accepted(side, moves, readings), moves)
+            yield lines_of(logged)
+            logged.clear()
 
     async def checksums(self) -> Checksums:
         """The hash of each table that can be checked, all at the same positions."""
@@ -146,120 +201,54 @@ class Store:
         await self.database.close()
 
     async def _apply(self, readings: Sequence[Reading]) -> Applied:
+        """All of it, or nothing."""
+        async with self._knowing():
+            for _ in range(_OVERTAKEN_MAX):
+                was_known = self._kept.is_any
+                try:
+                    return await self._try(readings)
+                except Overtaken:
+                    self._kept.forget()
+                except OutOfStep:
+                    if not was_known:
+                        raise
+                    self._kept.forget()  # another writer may have gone on meanwhile
+            return await self._try(readings)
+
+    async def _try(self, readings: Sequence[Reading]) -> Applied:
+        kept, moves = self._kept, Moves()
+        async with self.database.connection() as connection, translated("apply records"):
+            await self._fold(await self._accepted(connection, moves, readings), moves)
+            await write(connection, kept.tables, moves.rows())
+        kept.settle(moves.heads, sum(len(reading.record.value or b"") for reading in readings))
+        return Applied.of(moves)
+
+    async def _accepted(self, connection: Connection, moves: Moves, readings: Sequence[Reading]) -> list[Reading]:
+        """Those that count, and the rows that folding them will look at at hand."""
         by_place: dict[Place, list[Reading]] = {}
         for reading in readings:
             by_place.setdefault((reading.record.topic, reading.record.partition), []).append(reading)
-        places = sorted(by_place)
-        async with self.database.connection() as connection:
-            await self._know(connection, places)
-            async with translated("apply records"), connection.transaction():
-                before = await self._lock(connection, places)
-                steps = {place: advance(*place, before[place], by_place[place]) for place in places}
-                accepted = [reading for place in places for reading in steps[place].accepted]
-                tables = await _loaded(connection, accepted)
-                letters = await self._fold(tables, accepted)
-                for changed in tables:
-                    await _write(connection, changed)
-                await _move(connection, before, steps, letters)
-        return Applied(
-            len(accepted) - sum(letters.values()),
-            sum(step.repeated for step in steps.values()),
-            sum(step.duplicates for step in steps.values()),
-            sum(step.aliens for step in steps.values()),
-            sum(letters.values()),
-        )
+        if new := moves.missing(by_place):
+            moves.begin(await self._kept.heads(connection, new))
+        accepted = [reading for place in sorted(by_place) for reading in moves.over(place, by_place[place])]
+        await self._kept.load(connection, {need for reading in accepted for need in needs_of(reading.content)})
+        return accepted
 
-    async def _know(self, connection: Connection, places: Iterable[Place]) -> None:
-        """Makes sure that each partition has a row to be locked."""
-        new = [place for place in places if place not in self._known]
-        if new:
-            await connection.execute(_SQL["known_positions"], *columns_of(new))
-            self._known.update(new)
-
-    async def _lock(self, connection: Connection, places: list[Place]) -> dict[Place, Head]:
-        found = await connection.fetch(_SQL["lock_positions"], *columns_of(places))
-        heads = {(row[0], row[1]): Head(*row[2:]) for row in found}
-        if len(heads) != len(places):
-            self._known.clear()
-            raise Unavailable("the positions are gone: the tables were emptied while they were written")
-        return heads
-
-    async def _fold(self, tables: Tables, accepted: Iterable[Reading]) -> dict[Place, int]:
-        """Folds what counts; writes dead letters down first, so that a crash can repeat one but lose none."""
-        letters: dict[Place, int] = {}
+    async def _fold(self, accepted: Sequence[Reading], moves: Moves) -> None:
+        """Folds what counts; writes a dead letter down first, so that a crash can repeat one but lose none."""
+        tables = self._kept.tables
         for reading in accepted:
-            error = folds.fold(tables, reading)
-            if error is not None:
+            if (error := fold(tables, reading)) is not None:
                 record = reading.record
-                place = (record.topic, record.partition)
-                letters[place] = letters.get(place, 0) + 1
+                moves.bury((record.topic, record.partition))
                 if self._sink is not None and record.topic not in topics.DEAD_LETTER_TOPICS:
                     await self._sink(letter_of(record, error))
-        return letters
 
-
-async def _loaded(connection: Connection, accepted: Iterable[Reading]) -> Tables:
-    """The rows the batch will look at."""
-    needs = Needs()
-    for reading in accepted:
-        if not isinstance(reading.content, Unreadable):
-            needs.add(reading.content)
-    tables = Tables()
-    if needs.agents:
-        names = list(needs.agents)
-        tables.agents.load(rows.Agent(*row) for row in await connection.fetch(_SQL["load_agents"], names))
-        found = await connection.fetch(_SQL["load_agent_instances"], names)
-        tables.agent_instances.load(rows.AgentInstance(*row) for row in found)
-        found = await connection.fetch(_SQL["load_capabilities"], names)
-        tables.capabilities.load(rows.Capability(*row) for row in found)
-    if needs.requests:
-        found = await connection.fetch(_SQL["load_requests"], *columns_of(list(needs.requests)))
-        tables.requests.load(rows.Request(*row) for row in found)
-    if needs.workflows:
-        found = await connection.fetch(_SQL["load_workflows"], list(needs.workflows))
-        loaded = (rows.Workflow(*row) for row in found)
-        tables.workflows.load(row._replace(state=orjson.loads(cast("str", row.state))) for row in loaded)
-    if needs.approvals:
-        found = await connection.fetch(_SQL["load_approvals"], *columns_of(list(needs.approvals)))
-        tables.approvals.load(rows.Approval(*row) for row in found)
-    return tables
-
-
-async def _write(connection: Connection, changed: Rows[Any]) -> None:
-    table = changed.table
-    written = [stored(table, row) for row in changed.changed.values() if row is not None]
-    gone = [key for key, row in changed.changed.items() if row is None]
-    if gone:
-        await connection.execute(delete(table), *columns_of(gone))
-    if table is rows.EVENTS and len(written) >= _COPY_ROWS_MIN:
-        await connection.copy_records_to_table(table.name, columns=list(table.columns), records=written)
-    elif written:
-        await connection.execute(upsert(table), *columns_of(written))
-
-
-async def _move(
-    connection: Connection, before: dict[Place, Head], steps: dict[Place, Advance], letters: dict[Place, int]
-) -> None:
-    """Moves the positions, each from exactly where it was found."""
-    moved = [
-        (
-            *place,
-            before[place].next_offset,
-            before[place].hash,
-            step.head.next_offset,
-            step.head.hash,
-            step.head.incarnation,
-            step.head.command_offset,
-            step.head.index,
-            step.duplicates,
-            step.aliens,
-            letters.get(place, 0),
-        )
-        for place, step in steps.items()
-        if step.head.next_offset != before[place].next_offset
-    ]
-    if not moved:
-        return
-    answer = await connection.execute(_SQL["move_positions"], *columns_of(moved))
-    if answer != f"UPDATE {len(moved)}":
-        raise Unavailable(f"the positions moved while they were locked: {answer}, {len(moved)} were expected")
+    @asynccontextmanager
+    async def _knowing(self) -> AsyncGenerator[None]:
+        """After any error the writer knows nothing, for it may know wrong."""
+        try:
+            yield
+        except BaseException:
+            self._kept.forget()
+            raise

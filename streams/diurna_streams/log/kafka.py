@@ -1,4 +1,4 @@
-"""The log on a Kafka broker: written with aiokafka (linger 0, acks=all, idempotent), read with librdkafka."""
+"""The log on a Kafka broker: aiokafka writes (linger 0, acks=all, idempotent) and reads in bulk, librdkafka follows."""
 
 # aiokafka carries no complete annotations; its objects stay inside this module.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -23,11 +23,13 @@ from aiokafka.errors import (
     RecordTooLargeError,
     TopicAlreadyExistsError,
 )
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
 from diurna_schemas.errors import Conflict, TooLarge, Unavailable
 from diurna_schemas.topics import Topic
+from diurna_streams.log.bulk_reader import BulkReader
 from diurna_streams.log.librdkafka import LibrdkafkaReader
-from diurna_streams.log.port import Log, Outgoing, TopicPartition
+from diurna_streams.log.port import Log, Outgoing, Reader, TopicPartition
 
 REQUEST_TIMEOUT_MS: Final = 15_000
 BATCH_BYTES_MAX: Final = 1_000_000
@@ -67,7 +69,9 @@ class KafkaLog(Log):
         await _started(producer, self._servers)
         return KafkaProducer(producer)
 
-    async def reader(self, *, patience_ms: int = 0) -> LibrdkafkaReader:
+    async def reader(self, *, patience_ms: int = 0, is_bulk: bool = False) -> Reader:
+        if is_bulk:
+            return BulkReader(await self._consumer("bulk"))
         reader = LibrdkafkaReader(self._servers, self._name("reader"), patience_ms=patience_ms)
         self._readers.add(reader)
         return reader
@@ -135,8 +139,9 @@ class KafkaLog(Log):
                 # What was made just now may be missing in the list still: then it is there already, and no error.
                 created = _created(await admin.create_topics([_new_topic(topic, replication) for topic in missing]))
             older = [topic.name for topic in wanted if topic.name not in created]
-            for described in await admin.describe_topics(older) if older else ():
-                _check_partitions(described, {topic.name: topic for topic in wanted})
+            by_name = {topic.name: topic for topic in wanted}
+            for described in await _described(admin, older) if older else ():
+                _check_partitions(described, by_name)
             return created
         except (KafkaError, OSError) as error:
             raise Unavailable(f"the topics could not be provisioned at {self._servers}: {error}") from error
@@ -292,6 +297,19 @@ def _created(answer: Any) -> list[str]:
         if code not in (0, TopicAlreadyExistsError.errno):
             raise KafkaError(f"{name}: error {code} {rest[0] if rest else ''}")
     return [name for name, code, *_rest in answer.topic_errors if code == 0]
+
+
+async def _described(admin: AIOKafkaAdminClient, topics: list[str]) -> list[dict[str, Any]]:
+    """What the broker says of topics that are there. One that was made just now may be unknown to it for a moment."""
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(KafkaError), wait=wait_fixed(0.05), stop=stop_after_delay(5), reraise=True
+    ):
+        with attempt:
+            found: list[dict[str, Any]] = await admin.describe_topics(topics)
+            if unknown := [one["topic"] for one in found if one["error_code"]]:
+                raise KafkaError(f"the broker does not describe {', '.join(unknown)}")
+            return found
+    raise AssertionError("unreachable: the last attempt raises")
 
 
 def _check_partitions(described: dict[str, Any], wanted: dict[str, Topic]) -> None:

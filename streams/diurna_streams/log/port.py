@@ -28,9 +28,8 @@ class Outgoing:
     timestamp_ms: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A record as it stands on the log. `timestamp_ms` is milliseconds UTC."""
+class Record(NamedTuple):
+    """A record as it stands on the log. `timestamp_ms` is milliseconds UTC. A tuple: millions of them are made."""
 
     topic: str
     partition: int
@@ -114,10 +113,11 @@ class Log(Protocol):
         """A started producer of its own."""
         ...
 
-    async def reader(self, *, patience_ms: int = 0) -> Reader:
+    async def reader(self, *, patience_ms: int = 0, is_bulk: bool = False) -> Reader:
         """A started reader of its own, which reads nothing yet.
 
-        With `patience_ms` records may come that much later, many at a time, and cost less.
+        With `patience_ms` records may come that much later, many at a time, and cost less. `is_bulk` is for long
+        stretches of the log: a single record may come late, and each costs least.
         """
         ...
 

@@ -74,6 +74,7 @@ async def run_projector(
             places = await places_of(log, store, partitions)
             if places.lag > options.bulk_lag_records:
                 await catch_up(log, writer, partitions)
+            await store.index_search()  # a process that was killed in bulk has left them out
             live = _Live(options, log, writer, partitions, on_doubt=on_doubt, on_committed=on_committed)
             await live.run(stop, ready)
 

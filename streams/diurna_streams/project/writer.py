@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Iterable, Sequence
 from typing import Final
 
 import structlog
@@ -14,6 +14,7 @@ from diurna_projections.errors import OutOfStep
 from diurna_projections.records import LogRecord, Reading
 from diurna_projections.store import Applied, Store
 from diurna_schemas.errors import Unavailable
+from diurna_streams.log.port import TopicPartition
 from diurna_streams.project import metrics
 from diurna_streams.project.understand import Understanding
 
@@ -28,12 +29,17 @@ class Writer:
         self.store = store
         self._understanding = understanding
 
-    async def understand(self, records: Sequence[LogRecord]) -> list[Reading] | None:
-        """The records decoded, ahead of writing them; none where the registry has to be asked and does not answer."""
-        try:
-            return await self._understanding.read(records)
-        except Unavailable:
-            return None
+    async def understand(self, records: Sequence[LogRecord]) -> list[Reading]:
+        """The records decoded. Raises `Unavailable` where the registry has to be asked and does not answer."""
+        return await self._understanding.read(records)
+
+    async def load(self, places: Iterable[TopicPartition], batches: AsyncIterable[Sequence[Reading]]) -> Applied:
+        """Projects a long stretch of the log as one transaction. Raises what `Store.load` raises."""
+        started = time.perf_counter()
+        applied = await self.store.load(places, batches)
+        metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
+        self._tell(applied)
+        return applied
 
     async def write(self, records: Sequence[LogRecord], readings: Sequence[Reading] | None = None) -> Applied:
         """Projects the records, in effect once; tries again for as long as Postgres or the registry do not answer.
@@ -55,10 +61,13 @@ class Writer:
                 started = time.perf_counter()
                 applied = await self.store.apply(readings)
                 metrics.BATCH_SECONDS.observe(time.perf_counter() - started)
+        self._tell(applied)
+        return applied
+
+    def _tell(self, applied: Applied) -> None:
         metrics.count(applied)
         if applied.aliens or applied.dead_letters:
             logger.warning("records passed over", aliens=applied.aliens, dead_letters=applied.dead_letters)
-        return applied
 
 
 def _is_passing(error: BaseException) -> bool:

@@ -176,13 +176,17 @@ create table events (
     primary key (topic, partition, record_offset)
 );
 
-create index events_by_time on events (at_ms, topic, partition, record_offset);
-create index events_by_correlation on events (correlation_id) where correlation_id is not null;
-create index events_by_causation on events (causation_id) where causation_id is not null;
-create index events_by_subject on events (subject);
-
 create index dead_letters_by_time on dead_letters (timestamp_ms, id);
 
 -- Milliseconds UTC as ISO 8601.
 create function iso(ms bigint) returns text language sql immutable parallel safe
 return to_char(to_timestamp(ms / 1000.0) at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"');
+
+-- Refuses a statement that moved fewer positions than it wanted to: another writer was faster.
+create function expect(moved bigint, wanted bigint) returns bigint language plpgsql as $$
+begin
+    if moved <> wanted then
+        raise exception '% of % positions are where they were believed to be', moved, wanted using errcode = '40001';
+    end if;
+    return moved;
+end $$;
