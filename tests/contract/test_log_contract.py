@@ -21,7 +21,7 @@ PARTITIONS = 3
 
 
 @pytest.fixture(
-    params=["memory", *(pytest.param(name, marks=pytest.mark.stack) for name in ("kafka", "kafka read in bulk"))]
+    params=["memory", *(pytest.param(name, marks=pytest.mark.stack) for name in ("kafka", "kafka read patiently"))]
 )
 def servers(request: pytest.FixtureRequest) -> str | None:
     return None if request.param == "memory" else str(request.getfixturevalue("kafka_bootstrap"))
@@ -30,8 +30,8 @@ def servers(request: pytest.FixtureRequest) -> str | None:
 @pytest.fixture
 async def log(servers: str | None, request: pytest.FixtureRequest) -> AsyncIterator[Log]:
     made: Log = MemoryLog() if servers is None else KafkaLog(servers, client_id="contract")
-    if "in bulk" in request.node.name:
-        made.reader = partial(made.reader, is_bulk=True)  # type: ignore[method-assign]
+    if "patiently" in request.node.name:
+        made.reader = partial(made.reader, patience_ms=20)  # type: ignore[method-assign]
     async with made:
         yield made
 

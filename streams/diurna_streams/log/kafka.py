@@ -1,4 +1,4 @@
-"""The log on a Kafka broker: aiokafka writes (linger 0, acks=all, idempotent) and reads in bulk, librdkafka follows."""
+"""The log on a Kafka broker: written with aiokafka (linger 0, acks=all, idempotent), read with whichever suits."""
 
 # aiokafka carries no complete annotations; its objects stay inside this module.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -27,8 +27,8 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from diurna_schemas.errors import Conflict, TooLarge, Unavailable
 from diurna_schemas.topics import Topic
-from diurna_streams.log.bulk_reader import BulkReader
 from diurna_streams.log.librdkafka import LibrdkafkaReader
+from diurna_streams.log.patient import PatientReader
 from diurna_streams.log.port import Log, Outgoing, Reader, TopicPartition
 
 REQUEST_TIMEOUT_MS: Final = 15_000
@@ -37,6 +37,7 @@ BATCH_BYTES_MAX: Final = 1_000_000
 SESSION_TIMEOUT_MS: Final = 6_000
 HEARTBEAT_INTERVAL_MS: Final = 1_000
 _METADATA_MAX_AGE_MS: Final = 30_000
+_PATIENT_BYTES: Final = 1_000_000
 _NEVER_MS: Final = 2**31 - 1
 
 
@@ -69,10 +70,10 @@ class KafkaLog(Log):
         await _started(producer, self._servers)
         return KafkaProducer(producer)
 
-    async def reader(self, *, patience_ms: int = 0, is_bulk: bool = False) -> Reader:
-        if is_bulk:
-            return BulkReader(await self._consumer("bulk"))
-        reader = LibrdkafkaReader(self._servers, self._name("reader"), patience_ms=patience_ms)
+    async def reader(self, *, patience_ms: int = 0) -> Reader:
+        if patience_ms:
+            return PatientReader(await self._consumer("patient", wait_ms=patience_ms, bytes_min=_PATIENT_BYTES))
+        reader = LibrdkafkaReader(self._servers, self._name("reader"))
         self._readers.add(reader)
         return reader
 
@@ -160,14 +161,15 @@ class KafkaLog(Log):
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    async def _consumer(self, role: str) -> AIOKafkaConsumer:
+    async def _consumer(self, role: str, *, wait_ms: int = 500, bytes_min: int = 1) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             client_id=self._name(role),
             group_id=None,
             enable_auto_commit=False,
             auto_offset_reset="none",
-            fetch_max_wait_ms=500,
+            fetch_max_wait_ms=wait_ms,
+            fetch_min_bytes=bytes_min,
             max_partition_fetch_bytes=4 * 1024 * 1024,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=_METADATA_MAX_AGE_MS,

@@ -31,16 +31,12 @@ POLL_SECONDS: Final = 0.05
 """How long a new assignment may have to wait for the thread."""
 DRAIN_RECORDS_MAX: Final = 2_000
 FETCH_WAIT_MS: Final = 500
-PATIENT_BYTES: Final = 1_000_000
 
 
 class LibrdkafkaReader:
-    """A reader in no group. Its thread only assigns and polls; everything else happens on the loop.
+    """A reader in no group. Its thread only assigns and polls; everything else happens on the loop."""
 
-    With `patience_ms` records may come that much later, and cost less.
-    """
-
-    def __init__(self, servers: str, client_id: str, *, patience_ms: int = 0) -> None:
+    def __init__(self, servers: str, client_id: str) -> None:
         self._consumer = Consumer(
             {
                 "bootstrap.servers": servers,
@@ -49,8 +45,8 @@ class LibrdkafkaReader:
                 "enable.auto.commit": False,
                 "enable.auto.offset.store": False,
                 "auto.offset.reset": "error",
-                "fetch.wait.max.ms": patience_ms or FETCH_WAIT_MS,
-                "fetch.min.bytes": PATIENT_BYTES if patience_ms else 1,
+                "fetch.wait.max.ms": FETCH_WAIT_MS,
+                "fetch.min.bytes": 1,
                 "fetch.queue.backoff.ms": 1,  # its default of 1 s caps a replay at a tenth of the speed
                 "queued.max.messages.kbytes": QUEUED_KBYTES_MAX,
                 "enable.partition.eof": False,

@@ -33,7 +33,7 @@ class MemoryLog(Log):
     async def producer(self) -> MemoryProducer:
         return MemoryProducer(self)
 
-    async def reader(self, *, patience_ms: int = 0, is_bulk: bool = False) -> MemoryReader:
+    async def reader(self, *, patience_ms: int = 0) -> MemoryReader:
         return MemoryReader(self)
 
     async def placement(self, topic: str, group: str, *, member: str | None = None) -> MemoryPlacement:

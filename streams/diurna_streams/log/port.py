@@ -113,11 +113,11 @@ class Log(Protocol):
         """A started producer of its own."""
         ...
 
-    async def reader(self, *, patience_ms: int = 0, is_bulk: bool = False) -> Reader:
+    async def reader(self, *, patience_ms: int = 0) -> Reader:
         """A started reader of its own, which reads nothing yet.
 
-        With `patience_ms` records may come that much later, many at a time, and cost less. `is_bulk` is for long
-        stretches of the log: a single record may come late, and each costs least.
+        With `patience_ms` records may come that much later, many at a time, and cost less: for followers, and for
+        long stretches of the log.
         """
         ...
 

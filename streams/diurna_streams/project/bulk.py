@@ -29,6 +29,7 @@ STRETCH_BYTES_MAX: Final = 128 * 1024 * 1024
 """So much of the log is one transaction; what it changed stands in memory until it ends."""
 HAND_OVER_LAG_RECORDS: Final = 500
 """So close to the end the live stream takes over."""
+_PATIENCE_MS: Final = 50
 _READ_RECORDS_MAX: Final = 1_000
 _CAREFUL_RECORDS_MAX: Final = 500
 _IDLE_READS_MAX: Final = 50
@@ -53,7 +54,7 @@ async def catch_up(
     while places.lag > hand_over_lag_records:
         metrics.BULK_RUNS.inc()
         logger.info("catching up in bulk", lag_records=places.lag)
-        reader = await log.reader(is_bulk=True)
+        reader = await log.reader(patience_ms=_PATIENCE_MS)
         try:
             with _uncollected():
                 count += await (_carefully if is_careful else _quickly)(reader, writer, places)

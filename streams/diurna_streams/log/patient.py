@@ -1,6 +1,6 @@
-"""Reading a Kafka log in bulk with aiokafka: it parses records in C, headers too, at a sixth of librdkafka's price.
+"""Reading a Kafka log patiently with aiokafka: it parses records in C, headers too, at a sixth of librdkafka's price.
 
-librdkafka hands every header over through a call of its own: 13 of them cost more than the rest of a record. It wins
+librdkafka makes Python objects of every header one by one: 13 of them cost more than the rest of a record. It wins
 where single records are waited for, which is not the case here: see docs/explanation/log-clients.md.
 """
 
@@ -20,8 +20,8 @@ from diurna_schemas.errors import Unavailable, Unreadable
 from diurna_streams.log.port import Record, TopicPartition, present
 
 
-class BulkReader:
-    """A reader in no group, for long stretches of the log. It takes over a started consumer."""
+class PatientReader:
+    """A reader in no group that takes what comes many at a time. It takes over a started consumer."""
 
     def __init__(self, consumer: AIOKafkaConsumer) -> None:
         self._consumer = consumer
