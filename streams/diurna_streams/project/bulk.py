@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
@@ -17,7 +17,7 @@ from diurna_projections.errors import OutOfStep
 from diurna_projections.records import Reading
 from diurna_projections.store import Applied
 from diurna_schemas.errors import Refused, Unavailable
-from diurna_streams.log.port import Log, Reader, TopicPartition
+from diurna_streams.log.port import Log, Reader, Record, TopicPartition
 from diurna_streams.project import metrics
 from diurna_streams.project.places import Places, places_of
 from diurna_streams.project.writer import Writer
@@ -36,28 +36,48 @@ _IDLE_READS_MAX: Final = 50
 _RETRY_SECONDS: Final = 0.5
 
 
+Told = Callable[[int], None]
+"""Is told how many records were projected since it was told last."""
+
+
 async def catch_up(
     log: Log,
     writer: Writer,
     partitions: list[TopicPartition],
     *,
     hand_over_lag_records: int = HAND_OVER_LAG_RECORDS,
+    told: Told = lambda _: None,
 ) -> int:
     """Projects until the end is so near, and returns how many records it projected.
 
     Raises `OutOfStep` where the log or another projector moved the positions backwards.
     """
     count = 0
-    is_careful = False
     places = await places_of(log, writer.store, partitions)
     await writer.store.leave_search(places.lag)
     while places.lag > hand_over_lag_records:
+        count += await project_to(places.ends, log, writer, told=told)
+        places = await places_of(log, writer.store, partitions)
+    await writer.store.index_search()
+    return count
+
+
+async def project_to(
+    ends: Mapping[TopicPartition, int], log: Log, writer: Writer, *, told: Told = lambda _: None
+) -> int:
+    """Projects exactly the records below `ends`, as far as they are there; returns how many it projected.
+
+    Raises `OutOfStep` where the log or another projector moved the positions backwards.
+    """
+    count = 0
+    is_careful = False
+    while (places := (await places_of(log, writer.store, list(ends))).until(ends)).lag:
         metrics.BULK_RUNS.inc()
-        logger.info("catching up in bulk", lag_records=places.lag)
-        reader = await log.reader(patience_ms=_PATIENCE_MS)
+        logger.info("projecting in bulk", lag_records=places.lag)
+        reading = _Reading(await log.reader(patience_ms=_PATIENCE_MS), writer, places, told)
         try:
             with _uncollected():
-                count += await (_carefully if is_careful else _quickly)(reader, writer, places)
+                count += await (_carefully if is_careful else _quickly)(reading, writer)
             is_careful = False
         except OutOfStep:
             raise
@@ -65,12 +85,12 @@ async def catch_up(
             logger.warning("a stretch of the log is projected record by record", error=str(error))
             is_careful = True
         except Unavailable as error:
-            logger.warning("catching up again from where the tables stand", error=str(error))
+            logger.warning("projecting again from where the tables stand", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
         finally:
-            await reader.close()
-        places = await places_of(log, writer.store, partitions)
-    await writer.store.index_search()
+            await reading.close()
+        if reading.is_idle:
+            return count  # a compacted topic may end before its end
     return count
 
 
@@ -86,9 +106,8 @@ def _uncollected() -> Generator[None]:
             gc.enable()
 
 
-async def _quickly(reader: Reader, writer: Writer, places: Places) -> int:
-    """Stretch by stretch to where the log ended when it was asked."""
-    reading = _Reading(reader, writer, places)
+async def _quickly(reading: _Reading, writer: Writer) -> int:
+    """Stretch by stretch to the end."""
     await reading.start()
     count = 0
     while reading.goes_on:
@@ -96,9 +115,8 @@ async def _quickly(reader: Reader, writer: Writer, places: Places) -> int:
     return count
 
 
-async def _carefully(reader: Reader, writer: Writer, places: Places) -> int:
+async def _carefully(reading: _Reading, writer: Writer) -> int:
     """One stretch in small batches: what Postgres refuses is found, and becomes a dead letter."""
-    reading = _Reading(reader, writer, places)
     await reading.start()
     count = 0
     async for readings in reading.stretch(records_max=_CAREFUL_RECORDS_MAX):
@@ -111,20 +129,26 @@ def _projected(applied: Applied) -> int:
 
 
 class _Reading:
-    """From where the tables stand to where the log ended when it was asked."""
+    """From where the tables stand to given ends."""
 
-    def __init__(self, reader: Reader, writer: Writer, places: Places) -> None:
+    def __init__(self, reader: Reader, writer: Writer, places: Places, told: Told) -> None:
         self._reader = reader
         self._writer = writer
+        self._told = told
         self._ends = places.ends
         self._behind = {place: offset for place, offset in places.next.items() if places.lag_of(place)}
         self._missing = set(self._behind)
-        self._idle = 0
+        self._idle_reads = 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing more came, although the end was not reached."""
+        return self._idle_reads >= _IDLE_READS_MAX
 
     @property
     def goes_on(self) -> bool:
-        """Whether there is more, as far as anybody can tell: a compacted topic may end before its end."""
-        return bool(self._missing) and self._idle < _IDLE_READS_MAX
+        """Whether there is more, as far as anybody can tell."""
+        return bool(self._missing) and not self.is_idle
 
     @property
     def places(self) -> list[TopicPartition]:
@@ -134,18 +158,32 @@ class _Reading:
     async def start(self) -> None:
         await self._reader.start_at(self._behind)
 
+    async def close(self) -> None:
+        await self._reader.close()
+
     async def stretch(self, *, records_max: int = _READ_RECORDS_MAX) -> AsyncGenerator[list[Reading]]:
         """The next records of one transaction, decoded, so many at a time."""
         count = size = 0
         while self.goes_on and count < STRETCH_RECORDS_MAX and size < STRETCH_BYTES_MAX:
-            records = await self._reader.read(records_max=records_max, wait_ms=100)
-            self._idle = 0 if records else self._idle + 1
-            if not records:
-                continue
-            count += len(records)
-            size += sum([len(record.value or b"") for record in records])
-            for place in {TopicPartition(record.topic, record.partition) for record in records}:
-                following = max(record.offset for record in records if record[:2] == place) + 1
-                if following >= self._ends[place]:
-                    self._missing.discard(place)
-            yield await self._writer.understand(records)
+            found = await self._reader.read(records_max=records_max, wait_ms=100)
+            self._idle_reads = 0 if found else self._idle_reads + 1
+            records = self._below_the_ends(found)
+            if records:
+                count += len(records)
+                size += sum([len(record.value or b"") for record in records])
+                yield await self._writer.understand(records)
+                self._told(len(records))
+
+    def _below_the_ends(self, found: list[Record]) -> list[Record]:
+        """What is to be projected of these; those that reached their end are noted."""
+        by_place: dict[TopicPartition, list[Record]] = {}
+        for record in found:
+            by_place.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
+        kept: list[Record] = []
+        for place, records in by_place.items():
+            end = self._ends[place]
+            if records[-1].offset + 1 >= end:
+                self._missing.discard(place)
+                records = [record for record in records if record.offset < end]  # noqa: PLW2901 - a part of them
+            kept += records
+        return kept

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from diurna_projections.records import PROJECTED, WITH_GAPS
@@ -24,6 +25,10 @@ class Places:
 
     def lag_of(self, place: TopicPartition) -> int:
         return max(self.ends[place] - self.next[place], 0)
+
+    def until(self, ends: Mapping[TopicPartition, int]) -> Places:
+        """The same with nearer ends."""
+        return Places(self.next, {place: min(end, ends[place]) for place, end in self.ends.items()})
 
     def lag_by_topic(self) -> dict[str, int]:
         lags: dict[str, int] = {}

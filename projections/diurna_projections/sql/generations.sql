@@ -1,0 +1,20 @@
+-- name: lock_all_positions
+select topic, partition, next, hash, incarnation, command_offset, command_index
+from positions
+order by topic, partition
+for update
+
+-- name: pass_gaps
+update {schema}.positions made set next = live.next
+from positions live
+where live.topic = made.topic and live.partition = made.partition and live.next > made.next
+  and made.topic = any($1::text[])
+
+-- name: retire
+update positions set hash = 'retired ' || hash
+
+-- name: revive
+update {schema}.positions set hash = replace(hash, 'retired ', '')
+
+-- name: schemas
+select nspname::text from pg_namespace where nspname = any($1::text[]) order by nspname::text

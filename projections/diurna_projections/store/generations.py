@@ -1,0 +1,111 @@
+"""Generations of the tables, each in a schema of its own: the next one takes the live one's place in one transaction.
+
+Readers and the live projector name no schema but the live one, so they find the new tables with their next statement.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+import asyncpg
+
+from diurna_projections.records import WITH_GAPS
+from diurna_projections.store.database import CONNECT_SECONDS_MAX, translated
+from diurna_projections.store.moves import Place
+from diurna_projections.store.statements import statements
+from diurna_projections.store.store import Store
+from diurna_schemas.chain import Head
+from diurna_schemas.errors import Conflict, NotFound
+
+Deliver = Callable[[Mapping[Place, Head]], Awaitable[None]]
+"""Projects the next generation exactly to these positions."""
+
+_SQL: Final = statements("generations")
+_WAIT_MS_MAX: Final = 10_000
+
+
+def next_of(schema: str) -> str:
+    """Where the next generation is made."""
+    return f"{schema}_next"
+
+
+def before_of(schema: str) -> str:
+    """Where the generation before is kept."""
+    return f"{schema}_before"
+
+
+async def exchange(live: Store, following: Store, deliver: Deliver) -> dict[Place, Head]:
+    """Makes the following generation the live one, keeps the old one, and returns the positions at that moment.
+
+    The live projector waits meanwhile: `deliver` has little to do where the following generation was caught up before.
+    Raises `Conflict` where the two do not stand at the same event of every partition, and changes nothing then.
+    """
+    name, kept = live.database.schema, before_of(live.database.schema)
+    async with live.database.connection() as connection, translated("exchange generations"), connection.transaction():
+        await connection.execute(f"set local lock_timeout = {_WAIT_MS_MAX}")
+        found = await connection.fetch(_SQL["lock_all_positions"])
+        heads = {(row[0], row[1]): Head(*row[2:]) for row in found}
+        await deliver(heads)
+        # Where records may be gone from the log, the end of what is left is as good as the last record.
+        await connection.execute(_SQL["pass_gaps"].format(schema=following.database.schema), list(WITH_GAPS))
+        theirs = await following.heads()
+        for place, head in heads.items():
+            if theirs.get(place, Head()) != head:
+                raise Conflict(
+                    f"the next tables are at {theirs.get(place)} of {place[0]}:{place[1]}, the live at {head}"
+                )
+        await connection.execute(f"drop schema if exists {kept} cascade")
+        # Whoever waits for these positions must not find them where he believes them to be: he asks again, and finds
+        # the new ones.
+        await connection.execute(_SQL["retire"])
+        await connection.execute(f"alter schema {name} rename to {kept}")
+        await connection.execute(f"alter schema {following.database.schema} rename to {name}")
+    return heads
+
+
+async def take_back(live: Store) -> None:
+    """Makes the generation before the next one again, to be caught up and exchanged.
+
+    Raises `NotFound` where none is kept, `Conflict` where a next one is being made already.
+    """
+    name = live.database.schema
+    async with live.database.connection() as connection, translated("take back"), connection.transaction():
+        there = {row[0] for row in await connection.fetch(_SQL["schemas"], [before_of(name), next_of(name)])}
+        if before_of(name) not in there:
+            raise NotFound("generation", before_of(name))
+        if next_of(name) in there:
+            raise Conflict(f"{next_of(name)} is being made: promote or drop it first")
+        await connection.execute(f"alter schema {before_of(name)} rename to {next_of(name)}")
+        await connection.execute(_SQL["revive"].format(schema=next_of(name)))
+
+
+async def generations(live: Store) -> list[str]:
+    """Which of the live schema, the next and the one before there are, in order of their names."""
+    name = live.database.schema
+    async with live.database.connection() as connection:
+        return [row[0] for row in await connection.fetch(_SQL["schemas"], [name, next_of(name), before_of(name)])]
+
+
+async def create_database(url: str) -> bool:
+    """Creates the database of `url` where its server has none of that name; whether it did.
+
+    Raises `Unavailable` where the server does not answer or does not allow it.
+    """
+    parts = urlsplit(url)
+    name = unquote(parts.path.lstrip("/"))
+    async with translated(f"create database {name}"):
+        try:
+            connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS_MAX)
+        except asyncpg.InvalidCatalogNameError:
+            connection = await asyncpg.connect(
+                urlunsplit(parts._replace(path="/postgres")), timeout=CONNECT_SECONDS_MAX
+            )
+            try:
+                await connection.execute(f'create database "{name.replace(chr(34), chr(34) * 2)}"')
+            finally:
+                await connection.close()
+            return True
+        await connection.close()
+        return False

@@ -1,0 +1,208 @@
+"""Makes the tables anew beside the live ones, compares the two at equal positions, and exchanges them.
+
+Nothing is written to the log: that a record cannot be read was written down by the live projector.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from diurna_projections.records import WITH_GAPS
+from diurna_projections.store import Checksums, Store
+from diurna_projections.store.database import SCHEMA
+from diurna_projections.store.generations import create_database, exchange, next_of, take_back
+from diurna_projections.store.moves import Place
+from diurna_schemas.chain import Head
+from diurna_schemas.codec import Codec
+from diurna_schemas.errors import Conflict, Unavailable
+from diurna_schemas.ids import Position
+from diurna_streams.decide.follower import Learn
+from diurna_streams.log.port import Log, TopicPartition
+from diurna_streams.project.bulk import catch_up, project_to
+from diurna_streams.project.places import partitions_of, places_of
+from diurna_streams.project.understand import Understanding
+from diurna_streams.project.writer import Writer
+
+_LIVE_SECONDS_MAX: Final = 60.0
+_LOOK_AGAIN_SECONDS: Final = 0.2
+
+
+class Progress:
+    """How far a replay is: told to whoever shows it. `total` is known once the log was asked."""
+
+    def __init__(self, show: Callable[[Progress], None] = lambda _: None) -> None:
+        self.total = 0
+        self.done = 0
+        self._show = show
+        self._began = time.perf_counter()
+
+    def expect(self, records: int) -> None:
+        """So many more records are to be projected."""
+        self.total += records
+        self._show(self)
+
+    def advance(self, records: int) -> None:
+        """So many more were projected."""
+        self.done += records
+        self._show(self)
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._began
+
+    @property
+    def per_second(self) -> float:
+        return self.done / self.seconds if self.seconds else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The hash of each table here and there, once both hold exactly the records before these positions."""
+
+    next: Mapping[Place, int]
+    live: Mapping[str, str]
+    made: Mapping[str, str]
+
+    @property
+    def different(self) -> list[str]:
+        """The tables that are not equal."""
+        return [name for name, digest in self.live.items() if self.made.get(name) != digest]
+
+    @property
+    def positions(self) -> list[Position]:
+        """The last record of each partition that is in both."""
+        return [Position(*place, offset - 1) for place, offset in sorted(self.next.items()) if offset > 0]
+
+
+class Replay:
+    """A log and a database, and what can be done with the two. Open it with `opened`."""
+
+    def __init__(
+        self, log: Log, live: Store, made: Store, understanding: Understanding, partitions: list[TopicPartition]
+    ) -> None:
+        self._log = log
+        self._live = live
+        self._made = made
+        self._understanding = understanding
+        self._partitions = partitions
+
+    @property
+    def schema(self) -> str:
+        """Where the tables are made."""
+        return self._made.database.schema
+
+    async def rebuild(self, progress: Progress) -> Checksums:
+        """Makes the next generation up to the end of the log; goes on where an earlier rebuild broke off."""
+        await self._migrated()
+        progress.expect((await places_of(self._log, self._made, self._partitions)).lag)
+        writer = self._writer()
+        await catch_up(self._log, writer, self._partitions, hand_over_lag_records=0, told=progress.advance)
+        return await self._made.checksums()
+
+    async def verify(self, progress: Progress) -> Comparison:
+        """Brings the next generation to exactly where the live tables stand, and compares.
+
+        Raises `Unavailable` where the live tables stand still behind the next ones.
+        """
+        mine = await self._made.heads()
+        if not mine:
+            raise Conflict(f"{self.schema} is empty: rebuild it first")
+        sums = await self._live_at_least(mine)
+        await self._to(sums.next, progress)
+        made = await self._made.checksums()
+        for place, offset in sums.next.items():
+            if place[0] not in WITH_GAPS and made.next.get(place, 0) != offset:
+                raise Conflict(f"{self.schema} did not come to where the live tables stand, {offset} of {place}")
+        return Comparison(sums.next, sums.tables, made.tables)
+
+    async def promote(self, progress: Progress) -> Comparison:
+        """Compares, and puts the next generation in the live one's place; the live one is kept.
+
+        Raises `Conflict`, and changes nothing, where a table is different.
+        """
+        found = await self.verify(progress)
+        if found.different:
+            raise Conflict(f"not promoted: {', '.join(found.different)} differ from the live tables")
+
+        async def deliver(heads: Mapping[Place, Head]) -> None:
+            await self._to({place: head.next_offset for place, head in heads.items()}, progress)
+
+        await exchange(self._live, self._made, deliver)
+        return found
+
+    async def roll_back(self, progress: Progress) -> Comparison:
+        """Puts the generation that was kept in the live one's place again."""
+        await take_back(self._live)
+        return await self.promote(progress)
+
+    async def _to(self, following: Mapping[Place, int], progress: Progress) -> None:
+        ends = {TopicPartition(*place): offset for place, offset in following.items()}
+        places = (await places_of(self._log, self._made, list(ends))).until(ends)
+        progress.expect(places.lag)
+        await project_to(ends, self._log, self._writer(), told=progress.advance)
+
+    def _writer(self) -> Writer:
+        """One that believes nothing: another generation may have come in the place of the one the last one knew."""
+        return Writer(Store(self._made.database), self._understanding)
+
+    async def _migrated(self) -> None:
+        """The tables of today; those another version has begun are thrown away."""
+        try:
+            await self._made.migrate()
+        except Conflict:
+            await self._made.drop()
+            await self._made.migrate()
+
+    async def _live_at_least(self, heads: Mapping[Place, Head]) -> Checksums:
+        deadline = time.monotonic() + _LIVE_SECONDS_MAX
+        while True:
+            live = await self._live.heads()
+            behind = [place for place, head in heads.items() if live.get(place, Head()).next_offset < head.next_offset]
+            if not behind:
+                return await self._live.checksums()
+            if time.monotonic() > deadline:
+                topic, partition = behind[0]
+                raise Unavailable(f"the live tables stand still behind the next ones, at {topic}:{partition}")
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+
+@asynccontextmanager
+async def opened(
+    log: Log, database_url: str, codec: Codec, learn: Learn | None, *, schema: str = SCHEMA
+) -> AsyncGenerator[Replay]:
+    """The live tables in `schema`, and the next ones beside them."""
+    partitions = await partitions_of(log)
+    live = await Store.connect(database_url, schema=schema)
+    try:
+        following = await Store.connect(database_url, schema=next_of(schema))
+        try:
+            yield Replay(log, live, following, Understanding(codec, learn), partitions)
+        finally:
+            await following.close()
+    finally:
+        await live.close()
+
+
+async def recover(
+    log: Log,
+    database_url: str,
+    codec: Codec,
+    learn: Learn | None,
+    *,
+    schema: str = SCHEMA,
+    progress: Progress | None = None,
+) -> Checksums:
+    """Fills the tables to the end of the log, whatever is left of them: a dropped schema, or no database at all."""
+    await create_database(database_url)
+    partitions = await partitions_of(log)
+    store = await Store.connect(database_url, schema=schema)
+    try:
+        replay = Replay(log, store, store, Understanding(codec, learn), partitions)
+        return await replay.rebuild(progress or Progress())
+    finally:
+        await store.close()
