@@ -58,7 +58,7 @@ class Applied:
             self.repeated + other.repeated,
             self.duplicates + other.duplicates,
             self.aliens + other.aliens,
-            self._sink + other.dead_letters,
+            self.dead_letters + other.dead_letters,
         )
 
 
