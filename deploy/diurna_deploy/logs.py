@@ -1,10 +1,10 @@
-"""How our processes log: one JSON object a line, on the standard output."""
+"""How our processes log: one JSON object a line, on the standard output; commands for people, on the error output."""
 
 from __future__ import annotations
 
 import logging
 import sys
-from typing import Final
+from typing import Final, TextIO
 
 import structlog
 
@@ -12,8 +12,9 @@ _QUIET: Final = ("aiokafka", "kafka", "httpx", "httpcore", "uvicorn.access", "fa
 """They repeat themselves while a broker restarts; their warnings are enough."""
 
 
-def configure(*, process: str, level: str = "info", as_json: bool = True) -> None:
+def configure(*, process: str, level: str = "info", as_json: bool = True, stream: TextIO | None = None) -> None:
     """Sends the records of structlog and of the libraries to the standard output. `process` stands in each."""
+    where = sys.stdout if stream is None else stream
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -25,11 +26,11 @@ def configure(*, process: str, level: str = "info", as_json: bool = True) -> Non
     structlog.configure(
         processors=[*shared, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(number),
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        logger_factory=structlog.PrintLoggerFactory(where),
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
-    handler = logging.StreamHandler(sys.stdout)
+    handler = logging.StreamHandler(where)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],

@@ -49,7 +49,8 @@ def projector(*, member: str | None = None) -> Role:
     async def run(ready: Ready) -> None:
         from diurna.connection import Connection
         from diurna.settings import ClientSettings
-        from diurna_streams.project import ProjectorOptions, run_projector
+        from diurna_streams.project.options import ProjectorOptions
+        from diurna_streams.project.projector import run_projector
 
         client = ClientSettings.load()
         options = ProjectorOptions(

@@ -41,7 +41,7 @@ PRELOADED: Final = (
     "diurna.network",
     "httpcore",
     "diurna_streams.conduct",
-    "diurna_streams.project",
+    "diurna_streams.project.projector",
     "faust.app",
     "faust.worker",
     "faust.topics",

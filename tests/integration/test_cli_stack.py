@@ -175,3 +175,42 @@ def test_the_tables_say_how_far_they_are(diurna: Any) -> None:
     assert any(place.startswith("agents.events:") for place in found["positions"])
     assert set(found["checksums"]) >= {"agents", "requests", "workflows"}
     assert diurna.json("dead-letter", "list") == []
+
+
+def test_the_tables_are_made_anew_compared_exchanged_and_taken_back(diurna: Any) -> None:
+    made = diurna.json("projection", "rebuild")
+    assert (made["schema"], made["promoted"]) == ("diurna_next", False)
+    assert made["records"] > 0
+    assert diurna.json("projection", "verify")["equal"] is True
+    before = {agent["agent_id"] for agent in diurna.json("agent", "list")}
+    promoted = diurna.json("projection", "promote")
+    assert promoted["live"] == promoted["rebuilt"]
+    assert {agent["agent_id"] for agent in diurna.json("agent", "list")} == before
+    assert diurna.json("request", "send", "code-review", "get_status")["status"] == "success"
+    assert diurna.json("projection", "rollback")["equal"] is True
+    assert diurna.run("projection", "verify").returncode == 1  # there is nothing beside the live tables now
+    assert diurna.json("request", "send", "code-review", "get_status")["status"] == "success"
+    done = diurna.run("projection", "rebuild", "--promote")
+    assert "are live now" in done.stdout
+
+
+def test_a_replay_brings_a_dropped_schema_back_and_proves_the_tables(diurna: Any) -> None:
+    import asyncio
+
+    import asyncpg
+
+    def execute(statement: str) -> None:
+        async def run() -> None:
+            connection = await asyncpg.connect(diurna.json("status")["database_url"])
+            await connection.execute(statement)
+            await connection.close()
+
+        asyncio.run(run())
+
+    execute("drop schema diurna cascade")
+    found = diurna.json("replay", "recover")
+    assert set(found["checksums"]) >= {"agents", "requests", "workflows"}
+    for attempt in eventually():  # the projector notices that its positions went back, and begins anew
+        with attempt:
+            assert diurna.json("replay", "verify")["equal"] is True
+    assert {agent["agent_id"] for agent in diurna.json("agent", "list")} >= TEAM

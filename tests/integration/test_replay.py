@@ -17,9 +17,10 @@ from diurna_schemas.codec import Codec
 from diurna_schemas.errors import Conflict, NotFound
 from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.log.port import Record
-from diurna_streams.project import ProjectorOptions, run_projector
 from diurna_streams.project.bulk import catch_up, project_to
+from diurna_streams.project.options import ProjectorOptions
 from diurna_streams.project.places import partitions_of, places_of
+from diurna_streams.project.projector import run_projector
 from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
 from diurna_streams.replay.rebuild import Progress, Replay, opened, recover

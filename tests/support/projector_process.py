@@ -6,7 +6,8 @@ import asyncio
 import sys
 
 from diurna_schemas.codec import Codec
-from diurna_streams.project import ProjectorOptions, run_projector
+from diurna_streams.project.options import ProjectorOptions
+from diurna_streams.project.projector import run_projector
 
 
 async def main(bootstrap_servers: str, database_url: str, bulk_lag_records: str) -> None:

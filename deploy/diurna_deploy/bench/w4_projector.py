@@ -33,9 +33,10 @@ from diurna_schemas.topics import PARTITIONS, TOPICS, WORKFLOWS, Topic, partitio
 from diurna_schemas.workflows import WorkflowCreated, WorkflowStateUpdated
 from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.log.port import Outgoing, Producer
-from diurna_streams.project import ProjectorOptions, run_projector
 from diurna_streams.project.bulk import catch_up
+from diurna_streams.project.options import ProjectorOptions
 from diurna_streams.project.places import partitions_of, places_of
+from diurna_streams.project.projector import run_projector
 from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
 

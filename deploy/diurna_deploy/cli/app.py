@@ -6,7 +6,18 @@ from typing import Annotated
 
 import typer
 
-from diurna_deploy.cli import agents, benches, events, operations, requests, schemas, stack, workflows
+from diurna_deploy.cli import (
+    agents,
+    benches,
+    dead_letters,
+    events,
+    projections,
+    replays,
+    requests,
+    schemas,
+    stack,
+    workflows,
+)
 
 app = typer.Typer(
     name="diurna",
@@ -40,7 +51,8 @@ app.add_typer(agents.app, name="agent")
 app.add_typer(requests.app, name="request")
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(events.app, name="event")
-app.add_typer(operations.projection, name="projection")
-app.add_typer(operations.dead_letter, name="dead-letter")
+app.add_typer(projections.app, name="projection")
+app.add_typer(replays.app, name="replay")
+app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(schemas.app, name="schema")
 benches.add_to(app)

@@ -15,7 +15,7 @@ from typing import Final
 from diurna_projections.records import WITH_GAPS
 from diurna_projections.store import Checksums, Store
 from diurna_projections.store.database import SCHEMA
-from diurna_projections.store.generations import create_database, exchange, next_of, take_back
+from diurna_projections.store.generations import create_database, exchange, generations, next_of, take_back
 from diurna_projections.store.moves import Place
 from diurna_schemas.chain import Head
 from diurna_schemas.codec import Codec
@@ -107,11 +107,11 @@ class Replay:
     async def verify(self, progress: Progress) -> Comparison:
         """Brings the next generation to exactly where the live tables stand, and compares.
 
-        Raises `Unavailable` where the live tables stand still behind the next ones.
+        Raises `Conflict` where there is none, `Unavailable` where the live tables stand still behind the next ones.
         """
+        if self.schema not in await generations(self._live):
+            raise Conflict(f"there is no schema {self.schema} to compare with: rebuild the tables first")
         mine = await self._made.heads()
-        if not mine:
-            raise Conflict(f"{self.schema} is empty: rebuild it first")
         sums = await self._live_at_least(mine)
         await self._to(sums.next, progress)
         made = await self._made.checksums()

@@ -1,4 +1,4 @@
-"""`diurna projection …` and `diurna dead-letter …`: how the tables stand to the log."""
+"""`diurna dead-letter …`: what became of records nobody could understand."""
 
 from __future__ import annotations
 
@@ -8,22 +8,10 @@ import typer
 
 from diurna_deploy.cli.session import Session, command, group
 
-projection = group("How the tables stand to the log.")
-dead_letter = group("Records nobody could understand.")
+app = group("Records nobody could understand.")
 
 
-@command(projection, "status")
-def projection_status(session: Session) -> None:
-    """Shows how far the tables are, and their checksums."""
-    found = session.api.get("/projections")
-    if session.as_json:
-        session.show(found)
-        return
-    for one in found:
-        session.fields(one)
-
-
-@command(dead_letter, "list")
+@command(app, "list")
 def list_dead_letters(
     session: Session, limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50
 ) -> None:
