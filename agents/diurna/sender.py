@@ -16,7 +16,7 @@ from diurna_schemas.envelope import Headers, cloud_event, command_headers
 from diurna_schemas.errors import Unavailable
 from diurna_schemas.ids import Position
 from diurna_schemas.message import Command
-from diurna_schemas.records import Broadcast
+from diurna_schemas.records import Broadcast, DeadLetterSettled
 from diurna_schemas.topics import partition_of
 from diurna_streams.log import Log, Outgoing, Producer
 
@@ -88,14 +88,29 @@ class Sender:
         )
         return await self._append(topics.HEARTBEATS, heartbeat.instance_id, self._codec.encode(heartbeat), headers)
 
+    async def settle_dead_letter(self, settled: DeadLetterSettled) -> Position:
+        """Writes down what became of a dead letter, beside it."""
+        headers = cloud_event(
+            id=f"{settled.source}/{settled.verdict}",
+            type_name=f"dead-letter.{settled.verdict}",
+            source=self._source,
+            subject=settled.source,
+            at_ms=settled.at_ms,
+        )
+        topic = topics.dead_letter_topic_of(settled.topic)
+        partitions = topics.TOPICS[topic].partitions
+        return await self._append(topic, settled.source, self._codec.encode(settled), headers, partitions=partitions)
+
     async def close(self) -> None:
         """Closes the producer."""
         producer, self._producer = self._producer, None
         if producer is not None:
             await producer.close()
 
-    async def _append(self, topic: str, key: str, value: bytes, headers: Headers) -> Position:
-        partition = partition_of(key)
+    async def _append(
+        self, topic: str, key: str, value: bytes, headers: Headers, *, partitions: int = topics.PARTITIONS
+    ) -> Position:
+        partition = partition_of(key, partitions)
         outgoing = Outgoing(key.encode(), value, headers)
         try:
             return await self._write(topic, partition, outgoing)

@@ -11,7 +11,7 @@ from diurna.connection import Connection
 from diurna.directory import Candidate
 from diurna.gateway import write_router
 from diurna.problems import problem_response
-from diurna_projections.documents import request_document
+from diurna_projections.documents import dead_letter_document, request_document
 from diurna_projections.memory import MemoryTables
 from diurna_projections.rows import Agent, AgentInstance
 from diurna_projections.tables import Tables
@@ -24,7 +24,7 @@ from diurna_streams.log import TopicPartition
 from diurna_streams.log.memory import MemoryLog
 
 _LIVE = frozenset({"active", "busy", "idle"})
-_TOPICS = (*topics.EVENT_TOPICS, topics.BROADCASTS, topics.HEARTBEATS)
+_TOPICS = (*topics.EVENT_TOPICS, topics.BROADCASTS, topics.HEARTBEATS, *topics.DEAD_LETTER_TOPICS)
 
 
 class MemoryReads:
@@ -60,6 +60,22 @@ class MemoryReads:
     async def has_agent(self, agent_id: str) -> bool:
         """Whether an agent is registered."""
         return self.tables.agents.get(agent_id) is not None
+
+    async def dead_letter(self, letter_id: str) -> dict[str, Any] | None:
+        """A record nobody could understand, as the API shows it."""
+        tables = self.tables
+        letter = tables.dead_letters.get(letter_id)
+        if letter is None:
+            return None
+        settled = tables.dead_letter_settlements.get(letter_id)
+        verdict = {
+            "status": "open" if settled is None else settled.verdict,
+            "settled_by": None if settled is None else settled.settled_by,
+            "settled_at_ms": None if settled is None else settled.at_ms,
+            "reason": None if settled is None else settled.reason,
+            "answered_at": None if settled is None else settled.answered_at,
+        }
+        return dead_letter_document({**letter._asdict(), **verdict})
 
     async def candidates(self, capability: str) -> list[Candidate]:
         """The live agents that have a capability of this name."""

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import uvicorn
@@ -67,6 +67,13 @@ class Lookups:
         except NotFound:
             return False
         return True
+
+    async def dead_letter(self, letter_id: str) -> dict[str, Any] | None:
+        """A record nobody could understand, as the API shows it."""
+        try:
+            return await self.queries.dead_letter(letter_id)
+        except NotFound:
+            return None
 
     async def candidates(self, capability: str) -> list[Candidate]:
         """The live agents that have a capability of this name."""

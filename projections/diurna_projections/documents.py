@@ -167,7 +167,7 @@ def approval_document(row: Row) -> Document:
 
 
 def dead_letter_document(row: Row) -> Document:
-    """A record nobody could understand, its bytes in base64."""
+    """A record nobody could understand, its bytes in base64, and what became of it: open, redriven or discarded."""
     return {
         "id": row["id"],
         "stage": row["stage"],
@@ -180,6 +180,11 @@ def dead_letter_document(row: Row) -> Document:
         "key": None if row["record_key"] is None else row["record_key"].decode("utf-8", "replace"),
         "value_base64": None if row["record_value"] is None else base64.b64encode(row["record_value"]).decode(),
         "headers": orjson.Fragment(row["record_headers"]),
+        "status": row["status"],
+        "settled_by": row["settled_by"],
+        "settled_at": _moment(row["settled_at_ms"]),
+        "reason": row["reason"],
+        "answered_at": row["answered_at"],
     }
 
 

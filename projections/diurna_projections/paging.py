@@ -124,9 +124,9 @@ EVENTS: Final = Listing(
     },
 )
 DEAD_LETTERS: Final = Listing(
-    "dead_letters",
+    "dead_letters_with_verdict",
     (),
     (("timestamp_ms", "bigint"), ("id", "text")),
-    {"topic": "topic = {}", "stage": "stage = {}"},
+    {"topic": "topic = {}", "stage": "stage = {}", "status": "status = {}", "id": "id = {}"},
     is_descending=True,
 )

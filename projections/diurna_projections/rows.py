@@ -156,6 +156,17 @@ class DeadLetter(NamedTuple):
     timestamp_ms: int
 
 
+class DeadLetterSettlement(NamedTuple):
+    """What became of a dead letter: the first verdict."""
+
+    id: str
+    verdict: str
+    settled_by: str
+    reason: str
+    answered_at: str | None
+    at_ms: int
+
+
 class LoggedEvent(NamedTuple):
     """An accepted record as it stands on the log: its bytes are decoded when somebody reads it."""
 
@@ -222,6 +233,7 @@ WORKFLOWS: Final = _table("workflows", Workflow, 1)
 APPROVALS: Final = _table("approvals", Approval, 2)
 HEARTBEATS: Final = _table("heartbeats", Heartbeat, 2, is_checked=False)
 DEAD_LETTERS: Final = _table("dead_letters", DeadLetter, 1, is_checked=False)
+DEAD_LETTER_SETTLEMENTS: Final = _table("dead_letter_settlements", DeadLetterSettlement, 1, is_checked=False)
 EVENTS: Final = _table("events", LoggedEvent, 3)
 
 TABLES: Final[tuple[Table[Any], ...]] = (
@@ -233,6 +245,7 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     APPROVALS,
     HEARTBEATS,
     DEAD_LETTERS,
+    DEAD_LETTER_SETTLEMENTS,
     EVENTS,
 )
 """Heartbeats are compacted and dead letters are kept for 30 days, so that neither can be checked against a refill."""

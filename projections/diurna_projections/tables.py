@@ -98,6 +98,7 @@ class Tables:
         self.approvals = Rows(rows.APPROVALS)
         self.heartbeats = Rows(rows.HEARTBEATS)
         self.dead_letters = Rows(rows.DEAD_LETTERS)
+        self.dead_letter_settlements = Rows(rows.DEAD_LETTER_SETTLEMENTS)
         self.events = Logged()
 
     def of(self, table: Table[Row]) -> Iterable[Row]:

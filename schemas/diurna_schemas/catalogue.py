@@ -11,7 +11,7 @@ from diurna_schemas import topics
 from diurna_schemas.agents import AgentsCommand, AgentsEvent, Heartbeat
 from diurna_schemas.locks import LocksCommand, LocksEvent
 from diurna_schemas.message import Message, Part
-from diurna_schemas.records import Broadcast, DeadLetter, Snapshot
+from diurna_schemas.records import Broadcast, DeadLetter, DeadLetterSettled, Snapshot
 from diurna_schemas.workflows import WorkflowsCommand, WorkflowsEvent
 
 JsonSchema = dict[str, Any]
@@ -34,7 +34,7 @@ RECORDS_OF_TOPIC: Final[dict[str, tuple[type[Part], ...]]] = {
     topics.HEARTBEATS: (Heartbeat,),
     topics.BROADCASTS: (Broadcast,),
     **{family.snapshots: (Snapshot,) for family in topics.FAMILIES},
-    **dict.fromkeys(topics.DEAD_LETTER_TOPICS, (DeadLetter,)),
+    **dict.fromkeys(topics.DEAD_LETTER_TOPICS, (DeadLetter, DeadLetterSettled)),
     **{
         topic: tuple(message for message in MESSAGES if message.topic == topic)
         for topic in dict.fromkeys(message.topic for message in MESSAGES)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -60,4 +60,25 @@ class DeadLetter(Part):
     @property
     def source(self) -> str:
         """The position it stood at, which is also its id."""
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+
+class DeadLetterSettled(Part):
+    """What became of a dead letter: decided again as a new command, or given up. The first verdict counts.
+
+    `answered_at` is the position of the event the new command became.
+    """
+
+    topic: Annotated[str, Field(max_length=249)]
+    partition: Annotated[int, Field(ge=0)]
+    offset: Offset
+    verdict: Literal["redriven", "discarded"]
+    settled_by: Name
+    reason: Text
+    answered_at: Text | None = None
+    at_ms: Milliseconds
+
+    @property
+    def source(self) -> str:
+        """The id of the dead letter."""
         return f"{self.topic}:{self.partition}:{self.offset}"

@@ -139,6 +139,12 @@ EVENT_TOPICS: Final = (AGENTS.events, LOCKS.events, WORKFLOWS.events)
 DEAD_LETTER_TOPICS: Final = (*(family.dead_letters for family in FAMILIES), PROJECTION_DEAD_LETTERS)
 
 
+def dead_letter_topic_of(topic: str) -> str:
+    """Where the dead letters of a topic's records are: those of commands with their family, all others together."""
+    commands = {family.commands: family.dead_letters for family in FAMILIES}
+    return commands.get(topic, PROJECTION_DEAD_LETTERS)
+
+
 def murmur2(data: bytes) -> int:
     """Kafka's default hash of a key, as a signed 32-bit integer (org.apache.kafka.common.utils.Utils)."""
     length = len(data)

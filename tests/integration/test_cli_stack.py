@@ -177,6 +177,33 @@ def test_the_tables_say_how_far_they_are(diurna: Any) -> None:
     assert diurna.json("dead-letter", "list") == []
 
 
+def test_what_nobody_understands_is_listed_and_given_up(diurna: Any) -> None:
+    import asyncio
+
+    from diurna_streams.log.kafka import KafkaLog
+    from diurna_streams.log.port import Outgoing
+
+    async def write() -> str:
+        async with KafkaLog(diurna.json("status")["kafka_bootstrap_servers"]) as log:
+            producer = await log.producer()
+            offset = await producer.send("workflows.commands", 2, Outgoing(b"key", b"no avro at all"))
+            await producer.close()
+            return f"workflows.commands:2:{offset}"
+
+    letter_id = asyncio.run(write())
+    for attempt in eventually():
+        with attempt:
+            assert [one["id"] for one in diurna.json("dead-letter", "list", "--status", "open")] == [letter_id]
+    refused = diurna.run("dead-letter", "redrive", letter_id)
+    assert (refused.returncode, "still cannot be understood" in refused.stderr) == (1, True)
+    assert diurna.json("dead-letter", "discard", letter_id, "--by", "ada")["status"] == "discarded"
+    for attempt in eventually():
+        with attempt:
+            assert diurna.json("dead-letter", "list", "--status", "open") == []
+    (found,) = diurna.json("dead-letter", "list", "--status", "discarded")
+    assert (found["id"], found["settled_by"]) == (letter_id, "ada")
+
+
 def test_the_tables_are_made_anew_compared_exchanged_and_taken_back(diurna: Any) -> None:
     made = diurna.json("projection", "rebuild")
     assert (made["schema"], made["promoted"]) == ("diurna_next", False)

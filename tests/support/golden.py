@@ -30,7 +30,18 @@ LOG_FILE = GOLDEN / "agents-log.jsonl"
 WRITE_IT = "uv run python tests/golden/make.py"
 
 JsonSchema = dict[str, Any]
-GOLDEN_IDS = {name: number for number, name in enumerate(sorted(RECORDS), start=1)}
+
+
+def _golden_ids() -> dict[str, int]:
+    """The schema ids in the files: what is there keeps its own, what is new comes after."""
+    stored = json.loads(RECORDS_FILE.read_text(encoding="utf-8")) if RECORDS_FILE.exists() else {}
+    ids = {name: int(golden["bytes"][2:10], 16) for name, golden in stored.items()}
+    for name in sorted(RECORDS):
+        ids.setdefault(name, max(ids.values(), default=0) + 1)
+    return ids
+
+
+GOLDEN_IDS = _golden_ids()
 
 
 def committed_versions(name: str) -> list[JsonSchema]:

@@ -65,7 +65,9 @@ def test_exactly_the_commands_that_exist_are_listed() -> None:
         *(f"request {verb}" for verb in ("send", "show", "list", "cancel")),
         *(f"workflow {verb}" for verb in ("start", "list", "show", "history", "approve", "reject", "cancel")),
         *(f"event {verb}" for verb in ("publish", "tail", "trace")),
-        *("projection status", "dead-letter list"),
+        *(f"projection {verb}" for verb in ("status", "rebuild", "verify", "promote", "rollback")),
+        *(f"replay {verb}" for verb in ("recover", "verify")),
+        *(f"dead-letter {verb}" for verb in ("list", "redrive", "discard")),
         *(f"schema {verb}" for verb in ("check", "register", "list")),
     }
 

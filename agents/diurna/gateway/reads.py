@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_exponential
 
@@ -28,6 +28,10 @@ class Reads(Protocol):
 
     async def has_agent(self, agent_id: str) -> bool:
         """Whether an agent is registered."""
+        ...
+
+    async def dead_letter(self, letter_id: str) -> dict[str, Any] | None:
+        """A record nobody could understand, as the API shows it."""
         ...
 
 

@@ -179,9 +179,14 @@ def _add_events(router: APIRouter, queries: Queries) -> None:
         return page_answer(request, page)
 
     @router.get("/dead-letters", tags=["operations"], openapi_extra=_EXTRA)
-    async def list_dead_letters(
-        request: Request, topic: Word = None, stage: Word = None, limit: Limit = LIMIT, cursor: Cursor = None
+    async def list_dead_letters(  # noqa: PLR0917 - query parameters have names
+        request: Request,
+        topic: Word = None,
+        stage: Word = None,
+        status: Annotated[Literal["open", "redriven", "discarded"] | None, Query()] = None,
+        limit: Limit = LIMIT,
+        cursor: Cursor = None,
     ) -> Response:
-        """Records nobody could understand, the newest first."""
-        filters = {"topic": topic, "stage": stage}
+        """Records nobody could understand, the newest first, and what became of each."""
+        filters = {"topic": topic, "stage": stage, "status": status}
         return page_answer(request, await queries.dead_letters(filters, limit=limit, cursor=cursor))

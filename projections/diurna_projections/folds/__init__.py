@@ -59,4 +59,9 @@ _FOLDS: Final[dict[tuple[str, type[Part | Unreadable]], Callable[[Tables, Any, L
     **{(topic, content): found for topic in topics.DEAD_LETTER_TOPICS for content, found in dead_letters.FOLDS.items()},
     (topics.BROADCASTS, Broadcast): _leave,
 }
-_NEEDS: Final[Needs] = {**agents.NEEDS, **requests.NEEDS, **workflows.NEEDS}
+_NEEDS: Final[Needs] = {
+    **agents.NEEDS,
+    **requests.NEEDS,
+    **workflows.NEEDS,
+    **dead_letters.NEEDS,
+}

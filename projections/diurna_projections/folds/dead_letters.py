@@ -1,15 +1,16 @@
-"""Dead letters to rows: those that were written down, and the records a projection itself cannot read."""
+"""Dead letters to rows: those that were written down, the records a projection cannot read, what became of each."""
 
 from __future__ import annotations
 
 from typing import Final
 
 from diurna_projections.records import LogRecord
-from diurna_projections.rows import DeadLetter
-from diurna_projections.tables import Folds, Tables
+from diurna_projections.rows import DeadLetter, DeadLetterSettlement
+from diurna_projections.tables import Folds, Need, Needs, Tables
 from diurna_projections.text import json_of, plain
 from diurna_schemas.errors import DiurnaError
 from diurna_schemas.records import DeadLetter as DeadLetterRecord
+from diurna_schemas.records import DeadLetterSettled
 
 STAGE: Final = "project"
 _ERROR_CHARACTERS_MAX: Final = 2_000
@@ -54,4 +55,20 @@ def _written_down(tables: Tables, letter: DeadLetterRecord, _record: LogRecord) 
     tables.dead_letters.put(row_of(letter))
 
 
-FOLDS: Final[Folds] = {DeadLetterRecord: _written_down}
+def _settled(tables: Tables, settled: DeadLetterSettled, _record: LogRecord) -> None:
+    letter_id = plain(settled.source)
+    if tables.dead_letter_settlements.get(letter_id) is None:
+        answered_at = None if settled.answered_at is None else plain(settled.answered_at)
+        tables.dead_letter_settlements.put(
+            DeadLetterSettlement(
+                letter_id, settled.verdict, settled.settled_by, plain(settled.reason), answered_at, settled.at_ms
+            )
+        )
+
+
+def _needs(settled: DeadLetterSettled) -> tuple[Need, ...]:
+    return (("dead_letter_settlements", plain(settled.source)),)
+
+
+FOLDS: Final[Folds] = {DeadLetterRecord: _written_down, DeadLetterSettled: _settled}
+NEEDS: Final[Needs] = {DeadLetterSettled: _needs}

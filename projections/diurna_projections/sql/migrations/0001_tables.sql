@@ -160,6 +160,21 @@ create table dead_letters (
     timestamp_ms bigint not null
 );
 
+create table dead_letter_settlements (
+    id text collate "C" primary key,
+    verdict text not null,
+    settled_by text not null,
+    reason text not null,
+    answered_at text,
+    at_ms bigint not null
+);
+
+-- The first verdict may be there before the letter: they come from different partitions.
+create view dead_letters_with_verdict as
+select d.*, coalesce(s.verdict, 'open') as status, s.settled_by, s.reason, s.answered_at, s.at_ms as settled_at_ms
+from dead_letters d
+left join dead_letter_settlements s using (id);
+
 create table events (
     topic text collate "C" not null,
     partition integer not null,
