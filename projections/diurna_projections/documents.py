@@ -149,6 +149,32 @@ def workflow_document(row: Row) -> Document:
     }
 
 
+def checkpoint_document(row: Row) -> Document:
+    """A checkpoint of a workflow, without the state: lists would be long."""
+    return {
+        "checkpoint_id": row["checkpoint_id"],
+        "workflow_id": row["workflow_id"],
+        "step_name": row["step"],
+        "agent_id": row["agent_id"],
+        "data": orjson.Fragment(row["data"]),
+        "version": row["version"],
+        "created_at": iso(row["created_at_ms"]),
+        "position": f"workflows.events:{row['partition']}:{row['record_offset']}",
+    }
+
+
+def whole_checkpoint_document(row: Row) -> Document:
+    """A checkpoint of a workflow, with the state as it was."""
+    return {**checkpoint_document(row), "state": orjson.Fragment(row["state"])}
+
+
+def statistics_document(row: Row) -> Document:
+    """How many workflows of a type there are in which status; `average_seconds` is of the completed ones."""
+    counts = {name: row[name] for name in ("total", "running", "paused", "completed", "failed", "cancelled")}
+    average = round(row["completed_ms"] / row["completed"] / 1000, 3) if row["completed"] else None
+    return {"workflow_type": row["workflow_type"], **counts, "average_seconds": average}
+
+
 def approval_document(row: Row) -> Document:
     """A question a workflow waits on."""
     return {
@@ -162,6 +188,7 @@ def approval_document(row: Row) -> Document:
         "decided_at": _moment(row["decided_at_ms"]),
         "decided_by": row["decided_by"],
         "reason": row["reason"],
+        "roles": orjson.Fragment(row["roles"]),
         "position": f"workflows.events:{row['partition']}:{row['record_offset']}",
     }
 

@@ -1,0 +1,48 @@
+"""How an update changes a workflow's state: a JSON Merge Patch (RFC 7396), and how deep a document may be.
+
+Objects are merged, level by level; `null` takes a name away; anything else, lists among it, replaces what was there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, cast
+
+JsonObject = dict[str, Any]
+
+DEPTH_MAX: Final = 100
+"""The most levels of objects and lists a state may have. JSON libraries give up at levels of their own."""
+
+
+def merged(state: Mapping[str, Any], patch: Mapping[str, Any]) -> JsonObject:
+    """The state with the patch merged in. Neither is changed; what the patch does not touch is shared with `state`."""
+    result: JsonObject = {**state}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        elif isinstance(value, dict):
+            below: object = result.get(name)
+            inner = cast("JsonObject", below) if isinstance(below, dict) else _EMPTY
+            result[name] = merged(inner, cast("JsonObject", value))
+        else:
+            result[name] = value
+    return result
+
+
+def is_too_deep(text: str, value: object) -> bool:
+    """Whether a document has more than `DEPTH_MAX` levels, given as text and as what it says."""
+    # Brackets are counted before anything is walked: nearly every document has too few of them to be deep.
+    return text.count("{") + text.count("[") > DEPTH_MAX and _is_deeper(value, DEPTH_MAX)
+
+
+_EMPTY: Final[JsonObject] = {}
+
+
+def _is_deeper(value: object, levels: int) -> bool:
+    if isinstance(value, dict):
+        inner = list(cast("JsonObject", value).values())
+    elif isinstance(value, list):
+        inner = cast("list[object]", value)
+    else:
+        return False
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in inner)
