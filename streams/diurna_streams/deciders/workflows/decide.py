@@ -42,8 +42,9 @@ from diurna_streams.deciders.workflows.documents import Unfit, patched, whole
 from diurna_streams.deciders.workflows.draft import Change, Draft, Refusal
 from diurna_streams.deciders.workflows.state import Workflow, WorkflowsState
 
-DUE_MAX: Final = 500
-"""Expiries one command settles; the rest is settled by the tick that follows at once."""
+DUE_MAX: Final = 160
+"""Expiries one command settles, at most 2 kB each: beside them a batch must hold the largest restore, half a MiB. The
+rest is settled by the tick that follows at once."""
 
 _AtVersion = UpdateWorkflowState | UpdateWorkflowStep | RestoreWorkflow
 """What may insist on a version."""

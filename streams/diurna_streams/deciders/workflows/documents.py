@@ -44,7 +44,8 @@ def _read(field: str, text: str) -> JsonObject:
     try:
         found: object = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise Unfit("invalid_json", f"{field}: no JSON ({error}), got {shown(text)}") from error
+        # Not in the parser's words: another version of it would say it otherwise, and decide other bytes.
+        raise Unfit("invalid_json", f"{field}: no JSON, got {shown(text)}") from error
     if not isinstance(found, dict):
         raise Unfit("invalid_json", f"{field}: a JSON object is expected, got {shown(text)}")
     if is_too_deep(text, found):  # pyright: ignore[reportUnknownArgumentType]
