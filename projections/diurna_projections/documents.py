@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, cast, get_args, get_type_hints
 
 import orjson
 
@@ -73,6 +73,11 @@ def json_value(text: str | None) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
+
+
+def opened(document: Document) -> Document:
+    """A document as it is read over HTTP: what is JSON already becomes values."""
+    return cast("Document", orjson.loads(orjson.dumps(document)))
 
 
 def request_document(row: Row) -> Document:
@@ -165,7 +170,7 @@ def checkpoint_document(row: Row) -> Document:
 
 def whole_checkpoint_document(row: Row) -> Document:
     """A checkpoint of a workflow, with the state as it was."""
-    return {**checkpoint_document(row), "state": orjson.Fragment(row["state"])}
+    return {**checkpoint_document(row), "state_data": orjson.Fragment(row["state"])}
 
 
 def statistics_document(row: Row) -> Document:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
+import orjson
+
 JsonObject = dict[str, Any]
 
 DEPTH_MAX: Final = 100
@@ -29,10 +31,10 @@ def merged(state: Mapping[str, Any], patch: Mapping[str, Any]) -> JsonObject:
     return result
 
 
-def is_too_deep(text: str, value: object) -> bool:
-    """Whether a document has more than `DEPTH_MAX` levels, given as text and as what it says."""
+def is_too_deep(text: str) -> bool:
+    """Whether a JSON document has more than `DEPTH_MAX` levels."""
     # Brackets are counted before anything is walked: nearly every document has too few of them to be deep.
-    return text.count("{") + text.count("[") > DEPTH_MAX and _is_deeper(value, DEPTH_MAX)
+    return text.count("{") + text.count("[") > DEPTH_MAX and _is_deeper(orjson.loads(text), DEPTH_MAX)
 
 
 _EMPTY: Final[JsonObject] = {}

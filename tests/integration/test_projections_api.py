@@ -227,7 +227,7 @@ async def test_checkpoints_are_listed_the_newest_first_and_shown_with_their_stat
     following = (await reads.client.get(page.links["next"]["url"])).json()
     assert page.json() + following == found
     whole = await reads.get("/workflows/workflow-2/checkpoints/checkpoint-3")
-    assert whole["state"] == {"a": {"b": 1, "v2": 2, "v3": 3}}
+    assert whole["state_data"] == {"a": {"b": 1, "v2": 2, "v3": 3}}
     assert await reads.get("/workflows/workflow-1/checkpoints") == []
 
 

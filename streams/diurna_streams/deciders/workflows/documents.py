@@ -48,7 +48,7 @@ def _read(field: str, text: str) -> JsonObject:
         raise Unfit("invalid_json", f"{field}: no JSON, got {shown(text)}") from error
     if not isinstance(found, dict):
         raise Unfit("invalid_json", f"{field}: a JSON object is expected, got {shown(text)}")
-    if is_too_deep(text, found):  # pyright: ignore[reportUnknownArgumentType]
+    if is_too_deep(text):
         raise Unfit("invalid_json", f"{field}: at most {DEPTH_MAX} levels of objects and lists are allowed")
     return cast("JsonObject", found)
 
