@@ -22,10 +22,9 @@ def merged(state: Mapping[str, Any], patch: Mapping[str, Any]) -> JsonObject:
     for name, value in patch.items():
         if value is None:
             result.pop(name, None)
-        elif isinstance(value, dict):
-            below: object = result.get(name)
-            inner = cast("JsonObject", below) if isinstance(below, dict) else _EMPTY
-            result[name] = merged(inner, cast("JsonObject", value))
+        elif type(value) is dict:  # this runs for every update there is: neither `isinstance` nor `cast` is free
+            below = result.get(name)
+            result[name] = merged(below if type(below) is dict else _EMPTY, value)  # pyright: ignore[reportUnknownArgumentType]
         else:
             result[name] = value
     return result

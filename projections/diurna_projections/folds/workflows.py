@@ -12,6 +12,7 @@ from diurna_projections.tables import Folds, Need, Needs, Tables
 from diurna_projections.text import json_of, json_text, plain
 from diurna_schemas.errors import Unreadable, shown
 from diurna_schemas.merge_patch import merged
+from diurna_schemas.message import Part
 from diurna_schemas.workflows import (
     ApprovalDecided,
     ApprovalExpired,
@@ -41,7 +42,7 @@ _Changed = (
 _Decided = ApprovalDecided | ApprovalExpired
 
 
-def fold(tables: Tables, event: Any, record: LogRecord) -> None:
+def fold(tables: Tables, event: Part, record: LogRecord) -> None:
     """Folds one event, where it is about a workflow. Raises `Unreadable` where a state or an update is no object."""
     found = FOLDS.get(type(event))
     if found is not None:
