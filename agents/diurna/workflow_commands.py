@@ -44,6 +44,13 @@ def json_document(field: str, value: object) -> str:
     return text
 
 
+def whole_number(field: str, given: object, most: int = 2**53) -> int | None:
+    """A whole number from 1 on, or none: `True` is no number, and a text that looks like one is a mistake."""
+    if given is None or (isinstance(given, int) and not isinstance(given, bool) and 1 <= given <= most):
+        return given
+    raise InvalidInput(field, given, f"a whole number from 1 to {most} is expected")
+
+
 def creation(
     command_id: str,
     workflow_id: str,
@@ -80,7 +87,7 @@ def state_update(
             "workflow_id": workflow_id,
             "updates": json_document("updates", updates),
             "agent_id": agent_id,
-            "expected_version": _version(expected_version),
+            "expected_version": whole_number("expected_version", expected_version),
         },
     )
 
@@ -96,7 +103,7 @@ def step_update(
             "workflow_id": workflow_id,
             "step": step,
             "agent_id": agent_id,
-            "expected_version": _version(expected_version),
+            "expected_version": whole_number("expected_version", expected_version),
         },
     )
 
@@ -129,7 +136,7 @@ def restoration(
             "workflow_id": workflow_id,
             "checkpoint_id": checkpoint_id,
             "agent_id": agent_id,
-            "expected_version": _version(expected_version),
+            "expected_version": whole_number("expected_version", expected_version),
         },
     )
 
@@ -191,13 +198,6 @@ def _part_of_a_path(field: str, id: str) -> str:  # noqa: A002
     if "/" in checked_id(field, id):
         raise InvalidInput(field, id, "no '/' is allowed, because ids are parts of paths")
     return id
-
-
-def _version(given: object) -> int | None:
-    """A version is a whole number: `True` is none, and a text that looks like one is a mistake worth telling."""
-    if given is None or (isinstance(given, int) and not isinstance(given, bool)):
-        return given
-    raise InvalidInput("expected_version", given, "a whole number is expected")
 
 
 def _names(given: Iterable[str]) -> list[str]:

@@ -16,7 +16,7 @@ from diurna.differences import Operation, json_patch
 from diurna.documents import json_object, validated
 from diurna.event import Event
 from diurna.settings import ClientSettings, api_url
-from diurna.workflow_reads import ApiReads, TableReads, WorkflowReads
+from diurna.workflow_reads import PAGE, ApiReads, TableReads, WorkflowReads
 from diurna.workflow_retention import age_ms, remove
 from diurna_schemas.envelope import iso
 from diurna_schemas.errors import InvalidInput, NotFound
@@ -190,8 +190,7 @@ class WorkflowStateManager(Client):
 
     async def get_checkpoints(self, workflow_id: str, limit: int = 100) -> list[WorkflowCheckpoint]:
         """The newest checkpoints, the newest first, without their states."""
-        if not 1 <= limit <= 1_000:
-            raise InvalidInput("limit", limit, "from 1 to 1000 are allowed")
+        commands.whole_number("limit", limit, PAGE)
         checked_id("workflow_id", workflow_id)
         found = await (await self._reading()).checkpoints(workflow_id, limit, self._own(workflow_id))
         return [validated(WorkflowCheckpoint, one) for one in found]
@@ -234,8 +233,7 @@ class WorkflowStateManager(Client):
     async def get_workflow(self, workflow_id: str, version: int | None = None) -> WorkflowState:
         """A workflow as it is, or as it was at a version. Raises `NotFound`."""
         checked_id("workflow_id", workflow_id)
-        if version is not None and version < 1:
-            raise InvalidInput("version", version, "versions begin at 1")
+        commands.whole_number("version", version)
         found = await (await self._reading()).workflow(workflow_id, version, self._own(workflow_id))
         return validated(WorkflowState, found)
 

@@ -20,9 +20,11 @@ from diurna_schemas.message import (
 )
 
 WorkflowStatus = Literal["running", "paused", "completed", "failed", "cancelled"]
-Version = Annotated[int, Field(ge=1)]
+Version = Annotated[int, Field(ge=1, le=2**53)]
 Roles = Annotated[list[Name], Field(max_length=20)]
 
+EXPIRY_MS_MAX: Final = 3_660 * 86_400_000
+"""Ten years: whoever wants to wait longer waits for ever."""
 STATE_BYTES_MAX: Final = PAYLOAD_BYTES_MAX
 """The largest state a workflow may have, as compact JSON in UTF-8."""
 
@@ -146,7 +148,7 @@ class RequestApproval(_WorkflowsCommand):
     approval_id: Id
     question: Text
     details: JsonText = "{}"
-    expires_after_ms: Annotated[int, Field(gt=0)] | None = None
+    expires_after_ms: Annotated[int, Field(gt=0, le=EXPIRY_MS_MAX)] | None = None
     roles: Roles = []
 
 

@@ -210,6 +210,8 @@ BAD: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("POST", "fork", {"checkpoint_id": "c", "set": [1]}, {}, 422, "set"),
     ("POST", "approvals", {"question": "?", "roles": ["two words"]}, {}, 422, "roles.0"),
     ("POST", "approvals", {"question": "?", "expires_after_seconds": 0}, {}, 422, "expires_after_seconds"),
+    ("POST", "approvals", {"question": "?", "expires_after_seconds": 1e30}, {}, 422, "expires_after_seconds"),
+    ("PATCH", "state", {"updates": {}, "expected_version": 10**18}, {}, 422, "expected_version"),
     ("POST", "complete", {"result": BIG}, {}, 413, "result"),
     ("POST", "complete", {"result": BIG[:200_000], "updates": {"a": BIG[:100_000]}}, {}, 413, "result and updates"),
     ("POST", "fail", {}, {}, 422, "error"),

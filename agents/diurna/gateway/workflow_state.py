@@ -118,7 +118,10 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
 
 def _add_changes(router: APIRouter, gateway: Gateway) -> None:
-    @router.patch("/workflows/{workflow_id}/state", tags=["workflows"], openapi_extra=_matching(takes(StateBody)))
+    extra = _matching(takes(StateBody))
+    extra["requestBody"]["content"][MERGE_PATCH] = {"schema": {"type": "object"}}
+
+    @router.patch("/workflows/{workflow_id}/state", tags=["workflows"], openapi_extra=extra)
     async def update_state(request: Request, workflow_id: str) -> Response:
         """Merges updates into the state. A body of `application/merge-patch+json` is the updates themselves."""
         body = await body_of(request)

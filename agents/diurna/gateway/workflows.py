@@ -18,7 +18,7 @@ from diurna.workflow_commands import creation
 from diurna_schemas.ids import Id, Name, checked_id
 from diurna_schemas.message import TIMEOUT_MS_MAX, Text
 from diurna_schemas.shapes import AgentRequestEvent, AgentRequestType
-from diurna_schemas.workflows import CancelWorkflow, DecideApproval, RequestApproval, Roles
+from diurna_schemas.workflows import EXPIRY_MS_MAX, CancelWorkflow, DecideApproval, RequestApproval, Roles
 
 ORCHESTRATOR: Final = "orchestrator"
 TIMEOUT_SECONDS: Final = 86_400.0
@@ -59,7 +59,7 @@ class ApprovalBody(Body):
     question: Text
     details: dict[str, Any] = Field(default_factory=dict[str, Any])
     roles: Roles = Field(default_factory=list[Name])
-    expires_after_seconds: Annotated[float, Field(gt=0)] | None = None
+    expires_after_seconds: Annotated[float, Field(gt=0, le=EXPIRY_MS_MAX / 1000)] | None = None
     approval_id: Id | None = None
 
 
