@@ -289,3 +289,6 @@ async def test_the_routes_stand_in_the_openapi_with_their_bodies(api: httpx.Asyn
     assert {"If-Match", "Idempotency-Key"} <= {one["name"] for one in parameters}
     body = paths["/workflows/{workflow_id}/fork"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert set(body["properties"]) == {"checkpoint_id", "set", "workflow_id"}
+    body = paths["/workflows"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    started, created = (set(one["properties"]) for one in body["anyOf"])
+    assert ("input" in started, "initial_state" in created) == (True, True)

@@ -76,7 +76,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     """POST /workflows, /workflows/{workflow_id}/cancel and /approvals, /approvals/{approval_id}/approve|reject."""
     connection = gateway.connection
 
-    @router.post("/workflows", status_code=202, tags=["workflows"], openapi_extra=takes(WorkflowBody))
+    @router.post("/workflows", status_code=202, tags=["workflows"], openapi_extra=_either(WorkflowBody, CreationBody))
     async def start(request: Request) -> Response:
         """Has the orchestrator run a workflow; `Location` of the request tells where its result will be.
 
@@ -151,6 +151,14 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     async def reject(request: Request, approval_id: str) -> Response:
         """Says no to what a workflow waits for."""
         return await _decide(gateway, request, approval_id, is_approved=False)
+
+
+def _either(*models: type[Body]) -> dict[str, Any]:
+    """One of several bodies, for OpenAPI."""
+    described = [takes(model) for model in models]
+    contents = [one["requestBody"]["content"]["application/json"] for one in described]
+    contents[0]["schema"] = {"anyOf": [content["schema"] for content in contents]}
+    return described[0]
 
 
 async def _create(gateway: Gateway, request: Request, given: CreationBody) -> Response:
