@@ -165,6 +165,19 @@ async def test_a_restored_workflow_is_as_it_was_with_the_checkpoint_s_data_in_it
     assert lost.value.current == 4
 
 
+async def test_the_largest_state_there_may_be_is_kept_and_restored(state: WorkflowStateManager) -> None:
+    most = 256 * 1024 - len('{"a":""}')
+    workflow_id = await created(state, {"a": "x" * most})
+    other = {"a": None, "b": "y" * most}
+    checkpoint_id = await state.checkpoint(workflow_id, "here", "agent-1", {**other, "b": other["b"][:-20]})
+    assert await state.update_state(workflow_id, {"a": "z" * most}) == 2
+    assert len((await state.restore_checkpoint(workflow_id, checkpoint_id))["b"]) == most - 20
+    assert (await state.get_workflow(workflow_id)).state_data == {"b": "y" * (most - 20)}
+    assert (await state.get_workflow(workflow_id, version=2)).state_data == {"a": "z" * most}
+    forked = await state.fork(workflow_id, checkpoint_id, {"b": "short"})
+    assert (await state.get_workflow(forked)).state_data == {"b": "short"}
+
+
 async def test_checkpoints_are_listed_the_newest_first(state: WorkflowStateManager) -> None:
     workflow_id = await created(state, {"n": 0})
     assert await state.get_checkpoints(workflow_id) == []
