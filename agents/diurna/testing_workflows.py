@@ -63,7 +63,8 @@ class MemoryWorkflows:
         row = self._tables().workflow_checkpoints.get(workflow_id, checkpoint_id)
         if row is None:
             raise NotFound("checkpoint", checkpoint_id)
-        return documents.whole_checkpoint_document(as_stored(WORKFLOW_CHECKPOINTS, row))
+        taken = documents.checkpoint_document(as_stored(WORKFLOW_CHECKPOINTS, row))
+        return {**taken, "state_data": self.workflow(workflow_id, row.version)["state_data"]}
 
     def history(self, workflow_id: str) -> list[Document]:
         """Every event of a workflow, the oldest first. Raises `NotFound`."""

@@ -155,7 +155,7 @@ def workflow_document(row: Row) -> Document:
 
 
 def checkpoint_document(row: Row) -> Document:
-    """A checkpoint of a workflow, without the state: lists would be long."""
+    """A checkpoint of a workflow, without the state: that is its version's."""
     return {
         "checkpoint_id": row["checkpoint_id"],
         "workflow_id": row["workflow_id"],
@@ -166,11 +166,6 @@ def checkpoint_document(row: Row) -> Document:
         "created_at": iso(row["created_at_ms"]),
         "position": f"workflows.events:{row['partition']}:{row['record_offset']}",
     }
-
-
-def whole_checkpoint_document(row: Row) -> Document:
-    """A checkpoint of a workflow, with the state as it was."""
-    return {**checkpoint_document(row), "state_data": orjson.Fragment(row["state"])}
 
 
 def statistics_document(row: Row) -> Document:

@@ -129,13 +129,15 @@ class Approval(NamedTuple):
 
 
 class WorkflowCheckpoint(NamedTuple):
-    """A workflow's state as it was at a version, under an id, and the data noted beside it. Both are JSON."""
+    """The version of a workflow that was kept under an id, and the data noted beside it, as JSON.
+
+    The state is not here: it is that of the version, which the events have.
+    """
 
     workflow_id: str
     checkpoint_id: str
     step: str
     agent_id: str | None
-    state: str
     data: str
     version: int
     created_at_ms: int

@@ -56,10 +56,12 @@ class WorkflowQueries:
             "workflow_id": checked_id("workflow_id", workflow_id),
             "checkpoint_id": checked_id("checkpoint_id", checkpoint_id),
         }
-        page = await self._queries.page(paging.CHECKPOINTS, filters, documents.whole_checkpoint_document, limit=1)
+        page = await self._queries.page(paging.CHECKPOINTS, filters, documents.checkpoint_document, limit=1)
         if not page.documents:
             raise NotFound("checkpoint", checkpoint_id)
-        return page.documents[0], page.positions
+        taken = page.documents[0]
+        then, _ = await self.workflow(workflow_id, version=taken["version"])
+        return {**taken, "state_data": then["state_data"]}, page.positions
 
     async def statistics(self) -> Page:
         """How many workflows of each type there are in which status, and how long the completed ones took."""

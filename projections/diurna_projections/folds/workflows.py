@@ -87,9 +87,7 @@ def _changed(tables: Tables, event: _Changed, record: LogRecord) -> None:
 
 
 def _checkpointed(tables: Tables, event: CheckpointTaken, record: LogRecord) -> None:
-    row = tables.workflows.get(event.workflow_id)
-    if row is not None:
-        tables.workflow_checkpoints.put(_checkpoint(row, event, record))
+    tables.workflow_checkpoints.put(_checkpoint(event, record))
 
 
 def _removed(tables: Tables, event: WorkflowRemoved, _record: LogRecord) -> None:
@@ -140,13 +138,12 @@ def _ended(row: Workflow, event: WorkflowCompleted | WorkflowFailed) -> Workflow
             return row._replace(status="failed", error=plain(event.error))
 
 
-def _checkpoint(row: Workflow, event: CheckpointTaken, record: LogRecord) -> WorkflowCheckpoint:
+def _checkpoint(event: CheckpointTaken, record: LogRecord) -> WorkflowCheckpoint:
     return WorkflowCheckpoint(
         workflow_id=event.workflow_id,
         checkpoint_id=event.checkpoint_id,
         step=event.step,
         agent_id=event.agent_id,
-        state=orjson.dumps(row.state).decode(),
         data=json_text(event.data),
         version=event.version,
         created_at_ms=event.at_ms,
@@ -193,7 +190,7 @@ def _object(field: str, text: str) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _needs(event: WorkflowStateUpdated | CheckpointTaken | _Changed) -> tuple[Need, ...]:
+def _needs(event: WorkflowStateUpdated | _Changed) -> tuple[Need, ...]:
     return (("workflows", event.workflow_id),)
 
 
@@ -219,7 +216,7 @@ FOLDS: Final[Folds] = {
     **dict.fromkeys(_DECIDED, _settled),
 }
 NEEDS: Final[Needs] = {
-    **dict.fromkeys((WorkflowStateUpdated, CheckpointTaken, *_CHANGED), _needs),
+    **dict.fromkeys((WorkflowStateUpdated, *_CHANGED), _needs),
     WorkflowRemoved: _needs_all,
     **dict.fromkeys(_DECIDED, _needs_approval),
 }

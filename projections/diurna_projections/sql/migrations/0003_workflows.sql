@@ -5,7 +5,6 @@ create table workflow_checkpoints (
     checkpoint_id text collate "C" not null,
     step text not null,
     agent_id text,
-    state text not null,
     data text not null,
     version bigint not null,
     created_at_ms bigint not null,
