@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diurna.connection import Connection as Connection
     from diurna.event import Event as Event
     from diurna.registry import RegistryClient as RegistryClient
+    from diurna.workflow_state import WorkflowStateManager as WorkflowStateManager
     from diurna_schemas.errors import AgentOffline as AgentOffline
     from diurna_schemas.errors import Conflict as Conflict
     from diurna_schemas.errors import DiurnaError as DiurnaError
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from diurna_schemas.errors import Unavailable as Unavailable
     from diurna_schemas.errors import Unreadable as Unreadable
     from diurna_schemas.errors import VersionConflict as VersionConflict
+    from diurna_schemas.errors import WorkflowConflict as WorkflowConflict
     from diurna_schemas.ids import Position as Position
     from diurna_schemas.shapes import AgentBroadcastEvent as AgentBroadcastEvent
     from diurna_schemas.shapes import AgentCapability as AgentCapability
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from diurna_schemas.shapes import AgentRequestType as AgentRequestType
     from diurna_schemas.shapes import AgentResponseEvent as AgentResponseEvent
     from diurna_schemas.shapes import AgentResponseStatus as AgentResponseStatus
+    from diurna_schemas.shapes import WorkflowCheckpoint as WorkflowCheckpoint
+    from diurna_schemas.shapes import WorkflowState as WorkflowState
 
 _HOMES: Final = {
     "diurna.agent": ("Agent", "Context", "Rejected"),
@@ -41,14 +45,15 @@ _HOMES: Final = {
     "diurna.connection": ("Connection",),
     "diurna.event": ("Event",),
     "diurna.registry": ("RegistryClient",),
+    "diurna.workflow_state": ("WorkflowStateManager",),
     "diurna_schemas.errors": (
         "AgentOffline", "Conflict", "DiurnaError", "InvalidInput", "NotFound", "Refused", "TimedOut", "TooLarge",
-        "Unavailable", "Unreadable", "VersionConflict",
+        "Unavailable", "Unreadable", "VersionConflict", "WorkflowConflict",
     ),
     "diurna_schemas.ids": ("Position",),
     "diurna_schemas.shapes": (
         "AgentBroadcastEvent", "AgentCapability", "AgentCapabilityQuery", "AgentRequestEvent", "AgentRequestPriority",
-        "AgentRequestType", "AgentResponseEvent", "AgentResponseStatus",
+        "AgentRequestType", "AgentResponseEvent", "AgentResponseStatus", "WorkflowCheckpoint", "WorkflowState",
     ),
 }  # fmt: skip
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
@@ -81,6 +86,10 @@ __all__ = [
     "Unavailable",
     "Unreadable",
     "VersionConflict",
+    "WorkflowCheckpoint",
+    "WorkflowConflict",
+    "WorkflowState",
+    "WorkflowStateManager",
     "get_event_bus",
 ]
 

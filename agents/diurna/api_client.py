@@ -25,6 +25,7 @@ from diurna_schemas.message import PAYLOAD_BYTES_MAX
 
 RETRY_SECONDS_MAX: Final = 15.0
 TIMEOUT_SECONDS: Final = 35.0
+PAGES_MAX: Final = 1_000
 
 Parameters = Mapping[str, str | int | Sequence[str] | None]
 
@@ -46,14 +47,26 @@ class ApiClient:
 
     async def read(self, path: str, parameters: Parameters | None = None) -> Any:
         """GET. Raises `NotFound`, `InvalidInput` or `Unavailable`."""
-        return await self._retried("GET", path, parameters, None, {})
+        return _content(await self._retried("GET", path, parameters, None, {}))
+
+    async def read_pages(self, path: str, parameters: Parameters | None = None) -> list[Any]:
+        """GET a list, all pages of it. Raises as `read` does; `Unavailable` where there are more than `PAGES_MAX`."""
+        found: list[Any] = []
+        page = path
+        for _ in range(PAGES_MAX):
+            response = await self._retried("GET", page, parameters, None, {})
+            found += cast("list[Any]", _content(response))
+            if (following := response.links.get("next", {}).get("url")) is None:
+                return found
+            page, parameters = following, None  # the link brings its own
+        raise Unavailable(f"{path} has more than {PAGES_MAX} pages")
 
     async def write(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *, idempotency_key: str | None = None
     ) -> dict[str, Any]:
         """Writes, and returns what the API answers. Raises the refusal the problem describes."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        found = await self._retried(method, path, None, body, headers)
+        found: object = _content(await self._retried(method, path, None, body, headers))
         return cast("dict[str, Any]", found) if isinstance(found, dict) else {}
 
     async def close(self) -> None:
@@ -69,7 +82,7 @@ class ApiClient:
         parameters: Parameters | None,
         body: Mapping[str, Any] | None,
         headers: dict[str, str],
-    ) -> Any:
+    ) -> httpx.Response:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(Unavailable),
             stop=stop_after_delay(self._retry_seconds_max),
@@ -85,12 +98,13 @@ class ApiClient:
         parameters: Parameters | None,
         body: Mapping[str, Any] | None,
         headers: dict[str, str],
-    ) -> Any:
+    ) -> httpx.Response:
         if self._client is None:
             self._client = httpx.AsyncClient(
                 base_url=self.url, timeout=TIMEOUT_SECONDS, transport=self._transport, trust_env=False
             )
-        wanted = {name: value for name, value in (parameters or {}).items() if value is not None}
+        # An empty set of parameters would strip those a link brings.
+        wanted = {name: value for name, value in (parameters or {}).items() if value is not None} or None
         try:
             response = await self._client.request(
                 method,
@@ -104,8 +118,12 @@ class ApiClient:
         except httpx.HTTPError as error:
             raise Unavailable(f"{self.url} does not answer: {type(error).__name__}: {error}") from error
         if response.is_success:
-            return response.json() if response.content else None
+            return response
         raise _error_of(response, path)
+
+
+def _content(response: httpx.Response) -> Any:
+    return response.json() if response.content else None
 
 
 def path_of(*parts: str) -> str:
@@ -127,7 +145,7 @@ def _error_of(response: httpx.Response, path: str) -> DiurnaError:
             error = NotFound("resource", path)
             error.args = (detail,)
         case 413:
-            error = TooLarge("body", 0, PAYLOAD_BYTES_MAX)
+            error = TooLarge(_invalid(problem, detail).field, 0, PAYLOAD_BYTES_MAX)
             error.args = (detail,)
         case 400 | 422:
             error = _invalid(problem, detail)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from diurna.workflow_refusals import workflow_refusal
 from diurna_schemas import agents, workflows
-from diurna_schemas.errors import AgentOffline, Conflict, NotFound, Refused, VersionConflict
+from diurna_schemas.errors import AgentOffline, Conflict, NotFound, Refused
 from diurna_schemas.ids import Position
 from diurna_schemas.message import Command, Event
 from diurna_schemas.topics import FAMILIES, Family, partition_of
@@ -29,6 +30,11 @@ _FACTS: Final[dict[type[Command], tuple[type[Event], ...]]] = {
     workflows.CompleteWorkflow: (workflows.WorkflowCompleted,),
     workflows.FailWorkflow: (workflows.WorkflowFailed,),
     workflows.CancelWorkflow: (workflows.WorkflowCancelled,),
+    workflows.PauseWorkflow: (workflows.WorkflowPaused,),
+    workflows.ResumeWorkflow: (workflows.WorkflowResumed,),
+    workflows.TakeCheckpoint: (workflows.CheckpointTaken,),
+    workflows.RestoreWorkflow: (workflows.WorkflowRestored,),
+    workflows.RemoveWorkflow: (workflows.WorkflowRemoved,),
     workflows.RequestApproval: (workflows.ApprovalRequested,),
     workflows.DecideApproval: (workflows.ApprovalDecided,),
 }
@@ -75,26 +81,20 @@ def raise_refusal(command: Command, event: Event) -> None:
     """Raises what a refusal says: `NotFound`, `VersionConflict`, `Conflict`, `AgentOffline` or `Refused`."""
     match event:
         case agents.AgentCommandRefused():
-            raise _refusal(command, event.code, event.reason, event.about, 0)
+            raise _refusal(command, event.code, event.reason, event.about)
         case workflows.WorkflowCommandRefused():
-            raise _refusal(command, event.code, event.reason, event.workflow_id, event.version)
+            raise workflow_refusal(command, event)
         case _:
             return
 
 
-_CONFLICTS: Final = frozenset(
-    {"request_over", "request_exists", "workflow_exists", "already_exists", "workflow_over", "not_running",
-     "approval_over", "approval_exists", "already_decided", "not_dispatched", "conflict"}
-)  # fmt: skip
+_CONFLICTS: Final = frozenset({"request_over", "request_exists", "already_exists", "not_dispatched", "conflict"})
 
 
-def _refusal(command: Command, code: str, reason: str, about: str, version: int) -> Refused:
+def _refusal(command: Command, code: str, reason: str, about: str) -> Refused:
     error: Refused
     if code.endswith("not_found") or code.startswith("no_such"):
         error = NotFound(_KINDS.get(type(command), "agent"), about)
-    elif code == "version_conflict":
-        expected = getattr(command, "expected_version", None) or 0
-        error = VersionConflict(about, expected=expected, current=version)
     elif code == "agent_offline":
         error = AgentOffline(command.key, reason)
     elif code in _CONFLICTS or code.endswith(("_exists", "_over", "_expired", "_decided")):
@@ -111,10 +111,4 @@ _KINDS: Final[dict[type[Command], str]] = {
     agents.CompleteRequest: "request",
     agents.DeregisterAgent: "agent",
     agents.ChangeStatus: "agent",
-    workflows.DecideApproval: "approval",
-    **{
-        command: "workflow"
-        for command in _FACTS
-        if command.__module__ == workflows.__name__ and command is not workflows.DecideApproval
-    },
 }

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from diurna.documents import fields_of, json_object
 from diurna.seen import Seen
@@ -60,6 +61,24 @@ class Event:
                     time=_moment(record.at_ms if isinstance(record, Fact) else seen.record.timestamp_ms),
                     subject=seen.subject,
                 )
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Event:
+        """Reads an event as `GET /events` shows it."""
+        found: object = document["data"]
+        data = cast("dict[str, Any]", found) if isinstance(found, dict) else {}
+        about = data.get("agent_id")
+        return cls(
+            type=document["type"],
+            data=data,
+            source=about if isinstance(about, str) else document["source"],
+            correlation_id=document["correlation_id"],
+            position=document["position"],
+            id=document["id"],
+            time=datetime.fromisoformat(document["time"]),
+            subject=document["subject"],
+            target_agents=tuple(document.get("target_agents") or ("all",)),
+        )
 
 
 def _source(seen: Seen, record: object) -> str:

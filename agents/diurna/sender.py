@@ -13,9 +13,9 @@ from diurna_schemas import topics
 from diurna_schemas.agents import Heartbeat
 from diurna_schemas.codec import Codec
 from diurna_schemas.envelope import Headers, cloud_event, command_headers
-from diurna_schemas.errors import Unavailable
+from diurna_schemas.errors import TooLarge, Unavailable
 from diurna_schemas.ids import Position
-from diurna_schemas.message import Command
+from diurna_schemas.message import COMMAND_BYTES_MAX, Command
 from diurna_schemas.records import Broadcast, DeadLetterSettled
 from diurna_schemas.topics import partition_of
 from diurna_streams.log import Log, Outgoing, Producer
@@ -62,7 +62,10 @@ class Sender:
             correlation_id=correlation_id,
             traceparent=traceparent,
         )
-        return await self._append(command.topic, command.key, self._codec.encode(command), headers)
+        value = self._codec.encode(command)
+        if len(value) > COMMAND_BYTES_MAX:  # its decider would put it to the dead letters, and nobody would answer
+            raise TooLarge(command.type_name, len(value), COMMAND_BYTES_MAX)
+        return await self._append(command.topic, command.key, value, headers)
 
     async def broadcast(self, broadcast: Broadcast, *, traceparent: str | None = None) -> Position:
         """Writes a broadcast and returns where it stands."""

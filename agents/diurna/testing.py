@@ -19,6 +19,7 @@ from diurna.documents import fields_of
 from diurna.registry import RegistryClient
 from diurna.seen import Seen
 from diurna.testing_api import MemoryReads, build_api
+from diurna.workflow_state import WorkflowStateManager
 from diurna_schemas.codec import Codec
 from diurna_schemas.message import Part
 from diurna_schemas.topics import TOPICS
@@ -92,6 +93,10 @@ class Team:
     def registry(self, agent_id: str = "unknown", **options: Any) -> RegistryClient:
         """A registry client of the team, with the options of `RegistryClient`."""
         return RegistryClient(None, agent_id, api=self.api(), **options)
+
+    def workflow_state(self) -> WorkflowStateManager:
+        """A manager of workflows on the team's log."""
+        return WorkflowStateManager(connection=self.connection, api=self.api())
 
     def events(self, topic: str = "agents.events") -> list[dict[str, Any]]:
         """Everything that stands on a topic, as plain values with `type` and `position`; partition by partition."""

@@ -11,7 +11,8 @@ from diurna.connection import Connection
 from diurna.directory import Candidate
 from diurna.gateway import write_router
 from diurna.problems import problem_response
-from diurna_projections.documents import dead_letter_document, request_document
+from diurna.testing_workflows import MemoryWorkflows, workflow_routes
+from diurna_projections.documents import Document, dead_letter_document, opened, request_document
 from diurna_projections.memory import MemoryTables
 from diurna_projections.rows import Agent, AgentInstance
 from diurna_projections.tables import Tables
@@ -34,6 +35,7 @@ class MemoryReads:
         self._log = log
         self._memory = MemoryTables(codec)
         self._next: dict[TopicPartition, int] = {}
+        self.workflows = MemoryWorkflows(lambda: self.tables, codec)
 
     @property
     def tables(self) -> Tables:
@@ -56,6 +58,18 @@ class MemoryReads:
         """The workflow that waits for an approval."""
         found = self.tables.approvals.group(approval_id)
         return found[0].workflow_id if found else None
+
+    async def checkpoint(self, workflow_id: str, checkpoint_id: str) -> tuple[Document, Document] | None:
+        """A workflow, and a checkpoint of it with its state."""
+        try:
+            found = self.workflows.workflow(workflow_id), self.workflows.checkpoint(workflow_id, checkpoint_id)
+        except NotFound:
+            return None
+        return opened(found[0]), opened(found[1])
+
+    async def ended_workflows(self, before_ms: int, limit: int) -> list[str]:
+        """Workflows that were over by a time, those that ended first."""
+        return self.workflows.ended(before_ms, limit)
 
     async def has_agent(self, agent_id: str) -> bool:
         """Whether an agent is registered."""
@@ -137,6 +151,7 @@ def build_api(connection: Connection, reads: MemoryReads) -> FastAPI:
         return _json(request_document(found[0]._asdict()))
 
     app.include_router(write_router(connection, reads))
+    app.include_router(workflow_routes(reads.workflows))
     return app
 
 

@@ -128,6 +128,10 @@ _TELLERS: Final[dict[str, Callable[[Fields], str]]] = {
     "workflow.state_updated": _state,
     "workflow.approval_requested": lambda fields: str(fields.get("question", "")),
     "workflow.approval_decided": _decided,
+    "workflow.checkpoint": lambda fields: f"{fields.get('step', '?')}: {fields.get('checkpoint_id', '?')}",
+    "workflow.restored": lambda fields: f"to {fields.get('checkpoint_id', '?')}, version {fields.get('version', '?')}",
+    "workflow.paused": lambda fields: f"by {fields.get('paused_by', '?')}: {fields.get('reason', '')}".rstrip(": "),
+    "workflow.resumed": lambda fields: f"by {fields.get('resumed_by', '?')}: {fields.get('reason', '')}".rstrip(": "),
     "workflow.completed": lambda fields: _result(parsed(fields.get("result"))),
     "workflow.failed": lambda fields: str(fields.get("error", "")),
 }

@@ -22,7 +22,9 @@ from diurna_deploy.roles import database_url
 from diurna_deploy.settings import Settings
 from diurna_deploy.stack.state import SCHEMA_REGISTRY_PATH
 from diurna_projections.api import HotReads, install_problems, read_router
+from diurna_projections.documents import Document, opened
 from diurna_projections.queries import Queries
+from diurna_projections.workflow_queries import WorkflowQueries
 from diurna_schemas import topics
 from diurna_schemas.chain import Head
 from diurna_schemas.codec import Codec
@@ -59,6 +61,20 @@ class Lookups:
             return await self.queries.workflow_of_approval(approval_id)
         except NotFound:
             return None
+
+    async def checkpoint(self, workflow_id: str, checkpoint_id: str) -> tuple[Document, Document] | None:
+        """A workflow, and a checkpoint of it with its state."""
+        reads = WorkflowQueries(self.queries)
+        try:
+            workflow, _ = await reads.workflow(workflow_id)
+            taken, _ = await reads.checkpoint(workflow_id, checkpoint_id)
+        except NotFound:
+            return None
+        return opened(workflow), opened(taken)
+
+    async def ended_workflows(self, before_ms: int, limit: int) -> list[str]:
+        """Workflows that were over by a time, those that ended first."""
+        return await WorkflowQueries(self.queries).ended(before_ms, limit=limit)
 
     async def has_agent(self, agent_id: str) -> bool:
         """Whether an agent is registered."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping
 from functools import cache
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final, cast, get_args, get_type_hints
 
 import orjson
 
@@ -73,6 +73,11 @@ def json_value(text: str | None) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
+
+
+def opened(document: Document) -> Document:
+    """A document as it is read over HTTP: what is JSON already becomes values."""
+    return cast("Document", orjson.loads(orjson.dumps(document)))
 
 
 def request_document(row: Row) -> Document:
@@ -149,6 +154,27 @@ def workflow_document(row: Row) -> Document:
     }
 
 
+def checkpoint_document(row: Row) -> Document:
+    """A checkpoint of a workflow, without the state: that is its version's."""
+    return {
+        "checkpoint_id": row["checkpoint_id"],
+        "workflow_id": row["workflow_id"],
+        "step_name": row["step"],
+        "agent_id": row["agent_id"],
+        "data": orjson.Fragment(row["data"]),
+        "version": row["version"],
+        "created_at": iso(row["created_at_ms"]),
+        "position": f"workflows.events:{row['partition']}:{row['record_offset']}",
+    }
+
+
+def statistics_document(row: Row) -> Document:
+    """How many workflows of a type there are in which status; `average_seconds` is of the completed ones."""
+    counts = {name: row[name] for name in ("total", "running", "paused", "completed", "failed", "cancelled")}
+    average = round(row["completed_ms"] / row["completed"] / 1000, 3) if row["completed"] else None
+    return {"workflow_type": row["workflow_type"], **counts, "average_seconds": average}
+
+
 def approval_document(row: Row) -> Document:
     """A question a workflow waits on."""
     return {
@@ -162,6 +188,7 @@ def approval_document(row: Row) -> Document:
         "decided_at": _moment(row["decided_at_ms"]),
         "decided_by": row["decided_by"],
         "reason": row["reason"],
+        "roles": orjson.Fragment(row["roles"]),
         "position": f"workflows.events:{row['partition']}:{row['record_offset']}",
     }
 

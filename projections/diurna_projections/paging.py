@@ -102,7 +102,12 @@ WORKFLOWS: Final = Listing(
     "workflows",
     WORKFLOW_TOPICS,
     (("started_at_ms", "bigint"), ("workflow_id", "text")),
-    {"status": "status = {}", "workflow_type": "workflow_type = {}", "workflow_id": "workflow_id = {}"},
+    {
+        "status": "status = {}",
+        "workflow_type": "workflow_type = {}",
+        "workflow_id": "workflow_id = {}",
+        "ended_before_ms": "completed_at_ms <= {}",
+    },
     is_descending=True,
 )
 APPROVALS: Final = Listing(
@@ -110,6 +115,13 @@ APPROVALS: Final = Listing(
     WORKFLOW_TOPICS,
     (("requested_at_ms", "bigint"), ("approval_id", "text"), ("workflow_id", "text")),
     {"status": "status = {}", "workflow_id": "workflow_id = {}", "approval_id": "approval_id = {}"},
+)
+CHECKPOINTS: Final = Listing(
+    "workflow_checkpoints",
+    WORKFLOW_TOPICS,
+    (("record_offset", "bigint"), ("checkpoint_id", "text")),
+    {"workflow_id": "workflow_id = {}", "checkpoint_id": "checkpoint_id = {}"},
+    is_descending=True,
 )
 EVENTS: Final = Listing(
     "events",

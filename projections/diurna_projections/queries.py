@@ -166,7 +166,7 @@ class Queries:
         self, filters: Mapping[str, str | None], *, limit: int = LIMIT, cursor: str | None = None
     ) -> Page:
         """Requests, the newest first. Filters: status, source_agent, target_agent, correlation_id, command_id."""
-        return await self._page(paging.REQUESTS, filters, documents.request_document, limit=limit, cursor=cursor)
+        return await self.page(paging.REQUESTS, filters, documents.request_document, limit=limit, cursor=cursor)
 
     async def request(self, request_id: str) -> tuple[Document, str]:
         """A request and the positions it is true at. Raises `NotFound`."""
@@ -185,11 +185,9 @@ class Queries:
 
     # --- workflows --------------------------------------------------------------------------------------
 
-    async def workflows(
-        self, filters: Mapping[str, str | None], *, limit: int = LIMIT, cursor: str | None = None
-    ) -> Page:
-        """Workflows, the newest first. Filters: status, workflow_type."""
-        return await self._page(paging.WORKFLOWS, filters, documents.workflow_document, limit=limit, cursor=cursor)
+    async def workflows(self, filters: Mapping[str, object], *, limit: int = LIMIT, cursor: str | None = None) -> Page:
+        """Workflows, the newest first. Filters: status, workflow_type, ended_before_ms."""
+        return await self.page(paging.WORKFLOWS, filters, documents.workflow_document, limit=limit, cursor=cursor)
 
     async def workflow(self, workflow_id: str) -> tuple[Document, str]:
         """A workflow and the positions it is true at. Raises `NotFound`."""
@@ -200,7 +198,7 @@ class Queries:
         self, filters: Mapping[str, str | None], *, limit: int = LIMIT, cursor: str | None = None
     ) -> Page:
         """Approvals, the oldest first. Filters: status, workflow_id, approval_id."""
-        return await self._page(paging.APPROVALS, filters, documents.approval_document, limit=limit, cursor=cursor)
+        return await self.page(paging.APPROVALS, filters, documents.approval_document, limit=limit, cursor=cursor)
 
     async def workflow_of_approval(self, approval_id: str) -> str:
         """The workflow that waits for an approval. Raises `NotFound`."""
@@ -221,7 +219,7 @@ class Queries:
     ) -> Page:
         """What was accepted, in order of time. Filters: topic, type, subject, correlation_id, command_id."""
         place = None if after is None else await self._place_of(after)
-        return await self._page(
+        return await self.page(
             paging.EVENTS, filters, self._event, limit=limit, cursor=cursor, after=place, is_descending=is_descending
         )
 
@@ -234,9 +232,7 @@ class Queries:
         self, filters: Mapping[str, str | None], *, limit: int = LIMIT, cursor: str | None = None
     ) -> Page:
         """Records nobody could understand, the newest first. Filters: topic, stage, status, id."""
-        return await self._page(
-            paging.DEAD_LETTERS, filters, documents.dead_letter_document, limit=limit, cursor=cursor
-        )
+        return await self.page(paging.DEAD_LETTERS, filters, documents.dead_letter_document, limit=limit, cursor=cursor)
 
     async def dead_letter(self, letter_id: str) -> Document:
         """One of them. Raises `NotFound`."""
@@ -256,7 +252,7 @@ class Queries:
         )
         return [0, "", 0, 0] if row is None else list(row)
 
-    async def _page(
+    async def page(
         self,
         listing: Listing,
         filters: Mapping[str, object],
@@ -267,6 +263,7 @@ class Queries:
         after: list[object] | None = None,
         is_descending: bool | None = None,
     ) -> Page:
+        """A page of a listing."""
         place = after if cursor is None else listing.place_in(cursor)
         descending = listing.is_descending if is_descending is None else is_descending
         sql, arguments = listing.statement(filters, limit=limit + 1, after=place, is_descending=descending)

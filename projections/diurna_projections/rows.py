@@ -111,7 +111,7 @@ class Workflow(NamedTuple):
 
 
 class Approval(NamedTuple):
-    """A question a workflow waits on: pending, approved, rejected or expired."""
+    """A question a workflow waits on: pending, approved, rejected or expired. `roles` is JSON."""
 
     approval_id: str
     workflow_id: str
@@ -123,6 +123,24 @@ class Approval(NamedTuple):
     decided_at_ms: int | None
     decided_by: str | None
     reason: str | None
+    partition: int
+    record_offset: int
+    roles: str
+
+
+class WorkflowCheckpoint(NamedTuple):
+    """The version of a workflow that was kept under an id, and the data noted beside it, as JSON.
+
+    The state is not here: it is that of the version, which the events have.
+    """
+
+    workflow_id: str
+    checkpoint_id: str
+    step: str
+    agent_id: str | None
+    data: str
+    version: int
+    created_at_ms: int
     partition: int
     record_offset: int
 
@@ -231,6 +249,7 @@ CAPABILITIES: Final = _table("capabilities", Capability, 2)
 REQUESTS: Final = _table("requests", Request, 2)
 WORKFLOWS: Final = _table("workflows", Workflow, 1)
 APPROVALS: Final = _table("approvals", Approval, 2)
+WORKFLOW_CHECKPOINTS: Final = _table("workflow_checkpoints", WorkflowCheckpoint, 2)
 HEARTBEATS: Final = _table("heartbeats", Heartbeat, 2, is_checked=False)
 DEAD_LETTERS: Final = _table("dead_letters", DeadLetter, 1, is_checked=False)
 DEAD_LETTER_SETTLEMENTS: Final = _table("dead_letter_settlements", DeadLetterSettlement, 1, is_checked=False)
@@ -243,6 +262,7 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     REQUESTS,
     WORKFLOWS,
     APPROVALS,
+    WORKFLOW_CHECKPOINTS,
     HEARTBEATS,
     DEAD_LETTERS,
     DEAD_LETTER_SETTLEMENTS,

@@ -96,6 +96,7 @@ class Tables:
         self.requests = Rows(rows.REQUESTS)
         self.workflows = Rows(rows.WORKFLOWS)
         self.approvals = Rows(rows.APPROVALS)
+        self.workflow_checkpoints = Rows(rows.WORKFLOW_CHECKPOINTS)
         self.heartbeats = Rows(rows.HEARTBEATS)
         self.dead_letters = Rows(rows.DEAD_LETTERS)
         self.dead_letter_settlements = Rows(rows.DEAD_LETTER_SETTLEMENTS)

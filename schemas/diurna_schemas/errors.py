@@ -7,6 +7,7 @@ DiurnaError
 │   ├── NotFound               no such agent, request, workflow, lock, checkpoint …
 │   ├── Conflict               the state does not allow it
 │   │   └── VersionConflict    … because another writer was first
+│   │       └── WorkflowConflict   … to a workflow: `current` is the version it is at
 │   └── AgentOffline           nobody is there to take the request
 ├── Unreadable                 bytes on the log that do not mean anything: a dead letter
 │   ├── UnknownSchema          the schema id is in no registry we can ask
@@ -84,6 +85,10 @@ class VersionConflict(Conflict):
         self.id = id
         self.expected = expected
         self.current = current
+
+
+class WorkflowConflict(VersionConflict):
+    """Another writer changed the workflow first. Read it again, and decide anew at version `current`."""
 
 
 class AgentOffline(Refused):

@@ -35,16 +35,16 @@ _NAME = re.compile(NAME_PATTERN)
 _ID = re.compile(ID_PATTERN)
 
 
-def checked_name(field: str, value: str) -> str:
+def checked_name(field: str, value: object) -> str:
     """`value` where it is a name. Raises `InvalidInput` where it is not."""
-    if not _NAME.fullmatch(value):
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
         raise InvalidInput(field, value, "1 to 128 letters, digits, '.', '_' or '-' are allowed")
     return value
 
 
-def checked_id(field: str, value: str) -> str:
+def checked_id(field: str, value: object) -> str:
     """`value` where it is an id. Raises `InvalidInput` where it is not."""
-    if not _ID.fullmatch(value):
+    if not isinstance(value, str) or not _ID.fullmatch(value):
         raise InvalidInput(field, value, "1 to 200 printable characters without spaces are allowed")
     return value
 

@@ -43,9 +43,20 @@ def problem_of(error: DiurnaError, instance: str | None = None) -> Problem:
     if isinstance(error, InvalidInput):
         errors = [{"field": error.field, "value": shown(error.value), "reason": error.reason}]
     code = error.code if isinstance(error, Refused) else "unavailable" if isinstance(error, Unavailable) else "error"
-    return Problem(title=title, status=status, detail=str(error), instance=instance, code=code, errors=errors)
+    return Problem(
+        title=title,
+        status=status,
+        detail=str(error),
+        instance=instance,
+        code=code,
+        errors=errors,
+        current_version=error.current if isinstance(error, VersionConflict) else None,
+    )
 
 
 def headers_of(problem: Problem) -> dict[str, str]:
-    """The headers a problem is answered with: what may pass is worth another try."""
-    return {"Retry-After": "1"} if problem.status in {503, 504} else {}
+    """The headers a problem is answered with: what may pass is worth another try, and which version is the current."""
+    headers = {"Retry-After": "1"} if problem.status in {503, 504} else {}
+    if problem.current_version is not None:
+        headers["ETag"] = f'"{problem.current_version}"'
+    return headers

@@ -12,6 +12,7 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, 
 from diurna_schemas.agents import AgentStatus, Concurrency, SettableStatus
 from diurna_schemas.ids import Id, Name
 from diurna_schemas.message import TIMEOUT_MS_MAX, Text
+from diurna_schemas.workflows import WorkflowStatus
 
 TIMEOUT_SECONDS_MAX = TIMEOUT_MS_MAX / 1000
 
@@ -208,8 +209,49 @@ class AgentHealth(Shape):
     seconds_since_heartbeat: float | None
 
 
+class WorkflowState(Shape):
+    """A workflow at one of its versions. `position` is that of the event which brought it there."""
+
+    workflow_id: Id
+    workflow_type: Name
+    status: WorkflowStatus
+    current_step: str | None
+    state_data: JsonObject
+    participating_agents: list[str]
+    metadata: JsonObject
+    result: Any = None
+    error_message: str | None
+    version: int
+    started_at: Moment
+    updated_at: Moment
+    completed_at: Moment | None
+    position: str
+
+
+class WorkflowCheckpoint(Shape):
+    """A workflow's state as it was at `version`, kept under an id; `data` is what was noted beside it.
+
+    `state_data` is there where one checkpoint was asked for, and left out of lists.
+    """
+
+    checkpoint_id: Id
+    workflow_id: Id
+    step_name: str
+    agent_id: str | None
+    data: JsonObject
+    version: int
+    created_at: Moment
+    position: str
+    state_data: JsonObject | None = None
+
+    @property
+    def checkpoint_data(self) -> JsonObject:
+        """`data` under another name."""
+        return self.data
+
+
 class Problem(BaseModel):
-    """RFC 9457: what was wrong, where, and with which value."""
+    """RFC 9457: what was wrong, where, and with which value; after a lost race, which version is the current one."""
 
     type: str = "about:blank"
     title: str
@@ -218,6 +260,7 @@ class Problem(BaseModel):
     instance: str | None = None
     code: str | None = None
     errors: list[JsonObject] | None = None
+    current_version: int | None = None
 
     @classmethod
     def of(cls, status: int, title: str, detail: str | None = None, *, code: str | None = None) -> Self:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import Field
 
 from diurna_schemas import topics
 from diurna_schemas.ids import Id, Name
-from diurna_schemas.message import Command, Event, JsonText, Milliseconds, Offset, SmallJson, Text
+from diurna_schemas.message import (
+    PAYLOAD_BYTES_MAX,
+    Command,
+    Event,
+    JsonText,
+    Milliseconds,
+    Offset,
+    SmallJson,
+    Text,
+)
 
 WorkflowStatus = Literal["running", "paused", "completed", "failed", "cancelled"]
-Version = Annotated[int, Field(ge=1)]
+Version = Annotated[int, Field(ge=1, le=2**53)]
+Roles = Annotated[list[Name], Field(max_length=20)]
+
+EXPIRY_MS_MAX: Final = 3_660 * 86_400_000
+"""Ten years: whoever wants to wait longer waits for ever."""
+STATE_BYTES_MAX: Final = PAYLOAD_BYTES_MAX
+"""The largest state a workflow may have, as compact JSON in UTF-8."""
 
 
 class _WorkflowsCommand(Command):
@@ -35,6 +50,7 @@ class CreateWorkflow(_WorkflowsCommand):
     state: JsonText = "{}"
     participating_agents: list[Name] = []
     metadata: SmallJson = "{}"
+    step: Name | None = None
 
 
 class UpdateWorkflowState(_WorkflowsCommand):
@@ -56,18 +72,20 @@ class UpdateWorkflowStep(_WorkflowsCommand):
 
 
 class CompleteWorkflow(_WorkflowsCommand):
-    """The workflow is done. `result` is any JSON value."""
+    """The workflow is done. `result` is any JSON value; `updates` are merged into the state first."""
 
     type_name: ClassVar[str] = "workflow.complete"
     result: JsonText | None = None
+    updates: JsonText | None = None
 
 
 class FailWorkflow(_WorkflowsCommand):
-    """The workflow cannot go on."""
+    """The workflow cannot go on. `updates` are merged into the state first."""
 
     type_name: ClassVar[str] = "workflow.fail"
     error: Text
     result: JsonText | None = None
+    updates: JsonText | None = None
 
 
 class CancelWorkflow(_WorkflowsCommand):
@@ -78,24 +96,71 @@ class CancelWorkflow(_WorkflowsCommand):
     reason: Text = ""
 
 
+class PauseWorkflow(_WorkflowsCommand):
+    """Nobody is to work on the workflow for now."""
+
+    type_name: ClassVar[str] = "workflow.pause"
+    paused_by: Name = "unknown"
+    reason: Text = ""
+
+
+class ResumeWorkflow(_WorkflowsCommand):
+    """The workflow goes on."""
+
+    type_name: ClassVar[str] = "workflow.resume"
+    resumed_by: Name = "unknown"
+    reason: Text = ""
+
+
+class TakeCheckpoint(_WorkflowsCommand):
+    """The state as it is now is to be kept under an id, with `data` (a JSON object) beside it."""
+
+    type_name: ClassVar[str] = "workflow.take_checkpoint"
+    checkpoint_id: Id
+    step: Name
+    agent_id: Name | None = None
+    data: JsonText = "{}"
+
+
+class RestoreWorkflow(_WorkflowsCommand):
+    """The workflow goes back to a checkpoint; with `expected_version`, only at that version."""
+
+    type_name: ClassVar[str] = "workflow.restore"
+    checkpoint_id: Id
+    agent_id: Name | None = None
+    expected_version: Version | None = None
+
+
+class RemoveWorkflow(_WorkflowsCommand):
+    """A workflow that has been over for at least `older_than_ms` is to be forgotten; its events stay."""
+
+    type_name: ClassVar[str] = "workflow.remove"
+    older_than_ms: Milliseconds = 0
+
+
 class RequestApproval(_WorkflowsCommand):
-    """A person is to decide `question` until `expires_after_ms` have passed; null waits for ever."""
+    """A person is to decide `question` until `expires_after_ms` have passed; null waits for ever.
+
+    With `roles`, only somebody who has one of them.
+    """
 
     type_name: ClassVar[str] = "workflow.request_approval"
     approval_id: Id
     question: Text
     details: JsonText = "{}"
-    expires_after_ms: Annotated[int, Field(gt=0)] | None = None
+    expires_after_ms: Annotated[int, Field(gt=0, le=EXPIRY_MS_MAX)] | None = None
+    roles: Roles = []
 
 
 class DecideApproval(_WorkflowsCommand):
-    """A person, or a policy, approves or rejects."""
+    """A person, or a policy, approves or rejects. `roles` are those of who decides."""
 
     type_name: ClassVar[str] = "workflow.decide_approval"
     approval_id: Id
     is_approved: bool
     decided_by: Name
     reason: Text = ""
+    roles: Roles = []
 
 
 class TickWorkflows(Command):
@@ -136,6 +201,7 @@ class WorkflowCreated(_WorkflowsEvent):
     participating_agents: list[Name]
     metadata: SmallJson
     version: Version
+    step: Name | None = None
 
 
 class WorkflowStateUpdated(_WorkflowsEvent):
@@ -157,20 +223,22 @@ class WorkflowStepChanged(_WorkflowsEvent):
 
 
 class WorkflowCompleted(_WorkflowsEvent):
-    """The workflow is done."""
+    """The workflow is done; `updates` were merged into the state."""
 
     type_name: ClassVar[str] = "workflow.completed"
     result: JsonText | None
     version: Version
+    updates: JsonText | None = None
 
 
 class WorkflowFailed(_WorkflowsEvent):
-    """The workflow could not go on."""
+    """The workflow could not go on; `updates` were merged into the state."""
 
     type_name: ClassVar[str] = "workflow.failed"
     error: Text
     result: JsonText | None
     version: Version
+    updates: JsonText | None = None
 
 
 class WorkflowCancelled(_WorkflowsEvent):
@@ -182,24 +250,74 @@ class WorkflowCancelled(_WorkflowsEvent):
     version: Version
 
 
+class WorkflowPaused(_WorkflowsEvent):
+    """Nobody is to work on the workflow for now."""
+
+    type_name: ClassVar[str] = "workflow.paused"
+    paused_by: Name
+    reason: Text
+    version: Version
+
+
+class WorkflowResumed(_WorkflowsEvent):
+    """The workflow goes on."""
+
+    type_name: ClassVar[str] = "workflow.resumed"
+    resumed_by: Name
+    reason: Text
+    version: Version
+
+
+class CheckpointTaken(_WorkflowsEvent):
+    """The state at `version` is kept under an id, with `data` (a JSON object) beside it. The version stays."""
+
+    type_name: ClassVar[str] = "workflow.checkpoint"
+    checkpoint_id: Id
+    step: Name
+    agent_id: Name | None
+    data: JsonText
+    version: Version
+
+
+class WorkflowRestored(_WorkflowsEvent):
+    """The workflow is at a checkpoint again: `state` is its whole state now. `data` is the checkpoint's own."""
+
+    type_name: ClassVar[str] = "workflow.restored"
+    checkpoint_id: Id
+    step: Name
+    state: JsonText
+    data: JsonText
+    agent_id: Name | None
+    version: Version
+
+
+class WorkflowRemoved(_WorkflowsEvent):
+    """A workflow that was over is forgotten, its checkpoints with it; `version` was its last."""
+
+    type_name: ClassVar[str] = "workflow.removed"
+    version: Version
+
+
 class ApprovalRequested(_WorkflowsEvent):
-    """A person is to decide `question`, until `expires_at_ms` where it is given."""
+    """A person is to decide `question`, until `expires_at_ms` where it is given; with `roles`, who has one of them."""
 
     type_name: ClassVar[str] = "workflow.approval_requested"
     approval_id: Id
     question: Text
     details: JsonText
     expires_at_ms: Milliseconds | None
+    roles: Roles = []
 
 
 class ApprovalDecided(_WorkflowsEvent):
-    """A person, or a policy, approved or rejected."""
+    """A person, or a policy, approved or rejected. `roles` are those of who decided."""
 
     type_name: ClassVar[str] = "workflow.approval_decided"
     approval_id: Id
     is_approved: bool
     decided_by: Name
     reason: Text
+    roles: Roles = []
 
 
 class ApprovalExpired(_WorkflowsEvent):
@@ -210,13 +328,17 @@ class ApprovalExpired(_WorkflowsEvent):
 
 
 class WorkflowCommandRefused(_WorkflowsEvent):
-    """The state did not allow the command. `version` is the current one, 0 where there is no workflow."""
+    """The state did not allow the command. `version` is the current one, 0 where there is no workflow.
+
+    `size_bytes` is how large the state would have been, where it would have been too large.
+    """
 
     type_name: ClassVar[str] = "workflows.command_refused"
     command_type: Name
     code: Name
     reason: Text
     version: Annotated[int, Field(ge=0)]
+    size_bytes: Annotated[int, Field(ge=0)] | None = None
 
 
 class WorkflowCommandRepeated(_WorkflowsEvent):
@@ -234,6 +356,11 @@ WorkflowsCommand = (
     | CompleteWorkflow
     | FailWorkflow
     | CancelWorkflow
+    | PauseWorkflow
+    | ResumeWorkflow
+    | TakeCheckpoint
+    | RestoreWorkflow
+    | RemoveWorkflow
     | RequestApproval
     | DecideApproval
     | TickWorkflows
@@ -245,6 +372,11 @@ WorkflowsEvent = (
     | WorkflowCompleted
     | WorkflowFailed
     | WorkflowCancelled
+    | WorkflowPaused
+    | WorkflowResumed
+    | CheckpointTaken
+    | WorkflowRestored
+    | WorkflowRemoved
     | ApprovalRequested
     | ApprovalDecided
     | ApprovalExpired

@@ -15,6 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from diurna_agents.demo_repository import BASE, HEAD, make_demo_repository
@@ -26,6 +27,7 @@ DOCUMENTS = (
     "CONTRIBUTING.md",
     "docs/tutorial/first-steps.md",
     "docs/how-to/run-pr-deployment.md",
+    "docs/how-to/restore-and-fork.md",
     "docs/how-to/kafka-ui.md",
     "docs/how-to/rebuild-the-tables.md",
 )
@@ -59,8 +61,17 @@ def commands_of(document: str) -> list[str]:
     ]
 
 
+def places() -> dict[str, str]:
+    """Every command, and the first document it stands in."""
+    found: dict[str, str] = {}
+    for document in DOCUMENTS:
+        for line in commands_of(document):
+            found.setdefault(line, document)
+    return found
+
+
 def all_commands() -> list[str]:
-    return list(dict.fromkeys(line for document in DOCUMENTS for line in commands_of(document)))
+    return list(places())
 
 
 class Reader:
@@ -93,7 +104,22 @@ class Reader:
         _wait_for_approval(api_url, started["workflow_id"])
         return str(started["workflow_id"])
 
-    def translated(self, line: str) -> list[str]:
+    @cached_property
+    def changed_workflow(self) -> tuple[str, str]:
+        """One with two versions and a checkpoint, and that checkpoint: its commands are run in the order they stand."""
+        url = self.diurna.json("status")["api_url"]
+        body = {"workflow_type": "test", "initial_state": {"branch": "main"}, "participating_agents": ["cicd"]}
+        made = httpx.post(f"{url}/workflows", json=body).json()
+        path = f"{url}/workflows/{made['workflow_id']}"
+        taken = httpx.post(f"{path}/checkpoints", json={"step_name": "review", "data": {"comments": 2}}).json()
+        step = httpx.post(f"{path}/steps", json={"step": "testing"}).json()
+        httpx.get(path, params={"min_position": step["position"]}).raise_for_status()
+        return str(made["workflow_id"]), str(taken["checkpoint_id"])
+
+    def translated(self, line: str, document: str) -> list[str]:
+        if document.endswith("restore-and-fork.md"):
+            workflow_id, checkpoint_id = self.changed_workflow
+            line = line.replace("WORKFLOW_ID", workflow_id).replace("CHECKPOINT_ID", checkpoint_id)
         if "WORKFLOW_ID" in line or "CORRELATION_ID" in line:
             is_decided_by_it = any(f" {verb} " in line for verb in ("approve", "reject", "cancel"))
             workflow_id = self.waiting_workflow() if is_decided_by_it else self.shown_workflow
@@ -103,7 +129,6 @@ class Reader:
 
 
 def _wait_for_approval(api_url: str, workflow_id: str) -> None:
-    import httpx
     from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
     def pending() -> bool:
@@ -145,7 +170,7 @@ def greeter(diurna: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[N
 def test_a_command_of_the_documents_does_what_it_says(line: str, reader: Reader, request: Any) -> None:
     if "greeter" in line or "first-steps" in line:
         request.getfixturevalue("greeter")
-    words = reader.translated(line)[1:]
+    words = reader.translated(line, places()[line])[1:]
     if words[:2] == ["event", "tail"]:
         words += ["--count", "1"]
         _busy(reader.diurna)
@@ -162,7 +187,7 @@ def _busy(diurna: Any) -> None:
 @pytest.mark.parametrize("line", [line for line in all_commands() if "kaskade" in line])
 def test_kaskade_shows_the_log_decoded(line: str, reader: Reader) -> None:
     reader.diurna.run("request", "send", "code-review", "get_status")
-    words = reader.translated(line)[2:]
+    words = reader.translated(line, places()[line])[2:]
     expected = [b"agents.events"] if "admin" in words else [b"agents.events", b"command_id"]
     screen = _screen_of(words, expected)
     assert all(text in screen for text in expected), screen[-3000:]
@@ -208,12 +233,19 @@ def test_no_command_of_the_documents_is_left_untested() -> None:
     assert [line for line in ELSEWHERE if line not in all_commands()] == []
 
 
-def test_the_readme_s_python_runs(reader: Reader) -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    program = re.findall(r"```python\n(.*?)```", text, re.DOTALL)[0]
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("README.md", r"success agents\.events:"),
+        ("docs/reference/workflow-state.md", r"4 review \{'pr_number': 123, .* \{'comments': 2\}$"),
+    ],
+)
+def test_the_programs_of_the_documents_run(reader: Reader, document: str, said: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    program = re.findall(r"```python(?: program)?\n(.*?)```", text, re.DOTALL)[0]
     environment = {**os.environ, "DIURNA_STATE_DIR": str(reader.diurna.state_dir)}
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, env=environment, timeout=120, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("success agents.events:")
+    assert re.match(said, done.stdout.strip()), done.stdout

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from diurna_projections.advance import understood
 from diurna_projections.api import HotReads, install_problems, read_router
+from diurna_projections.memory import MemoryTables
 from diurna_projections.queries import Queries
 from diurna_projections.store import Store
 from support.projecting import History
@@ -69,6 +70,12 @@ async def reads(database_url: str) -> AsyncIterator[Reads]:
         history.workflow_updated("workflow-1", 2, '{"a":1}')
         history.workflow_step("workflow-1", 3, "testing")
         history.approval_requested("workflow-1", "approval-1")
+        history.workflow_created("workflow-2", '{"a":{"b":1}}')
+        for version in range(2, 8):
+            history.workflow_updated("workflow-2", version, f'{{"a":{{"v{version}":{version}}}}}')
+            history.workflow_checkpoint("workflow-2", version, f"checkpoint-{version}", f'{{"at":{version}}}')
+        history.workflow_restored("workflow-2", 8, "checkpoint-3", '{"a":{"b":1,"v2":2,"v3":3},"at":3}')
+        history.workflow_completed("workflow-2", 9)
         history.broadcast("task.progress", {"percent": 50}, "work-1")
         history.poison("agents.events", 0)
         await found.project()
@@ -178,6 +185,64 @@ async def test_a_workflow_its_history_and_its_approvals_are_shown(reads: Reads) 
     assert await reads.queries.workflow_of_approval("approval-1") == "workflow-1"
 
 
+async def test_any_version_of_a_workflow_is_folded_from_its_events(reads: Reads) -> None:
+    response = await reads.client.get("/workflows/workflow-2")
+    assert response.headers["ETag"] == '"9"'
+    newest = response.json()
+    assert newest["state_data"] == {"a": {"b": 1, "v2": 2, "v3": 3}, "at": 3, "last": {"word": True}}
+    assert await reads.get("/workflows/workflow-2", version=9) == newest
+    expected: dict[str, int] = {"b": 1}
+    for version in range(1, 8):
+        expected |= {f"v{version}": version} if version > 1 else {}
+        found = await reads.get("/workflows/workflow-2", version=version)
+        assert (found["version"], found["state_data"], found["status"]) == (version, {"a": expected}, "running")
+        assert set(found) == set(newest)
+    restored = await reads.get("/workflows/workflow-2", version=8)
+    assert (restored["state_data"], restored["current_step"]) == ({"a": {"b": 1, "v2": 2, "v3": 3}, "at": 3}, "testing")
+    assert "version 10" in (await reads.get("/workflows/workflow-2", 404, version=10))["detail"]
+
+
+async def test_the_versions_of_a_workflow_begin_anew_where_its_id_is_used_again(reads: Reads) -> None:
+    history = reads.history
+    history.workflow_created("workflow-3", '{"life":1}')
+    history.workflow_updated("workflow-3", 2, '{"old":true}')
+    history.workflow_completed("workflow-3", 3)
+    history.workflow_removed("workflow-3", 3)
+    await reads.project()
+    await reads.get("/workflows/workflow-3", 404)
+    await reads.get("/workflows/workflow-3", 404, version=2)
+    history.workflow_created("workflow-3", '{"life":2}')
+    history.workflow_updated("workflow-3", 2, '{"new":true}')
+    history.workflow_updated("workflow-3", 3, '{"newer":true}')
+    await reads.project()
+    assert (await reads.get("/workflows/workflow-3", version=2))["state_data"] == {"life": 2, "new": True}
+    assert len(await reads.get("/workflows/workflow-3/history")) == 7, "the record of the first life stays"
+
+
+async def test_checkpoints_are_listed_the_newest_first_and_shown_with_their_states(reads: Reads) -> None:
+    found = await reads.get("/workflows/workflow-2/checkpoints")
+    assert [one["checkpoint_id"] for one in found] == [f"checkpoint-{version}" for version in range(7, 1, -1)]
+    assert (found[0]["data"], found[0]["step_name"], found[0]["version"]) == ({"at": 7}, "testing", 7)
+    page = await reads.client.get("/workflows/workflow-2/checkpoints", params={"limit": 4})
+    following = (await reads.client.get(page.links["next"]["url"])).json()
+    assert page.json() + following == found
+    whole = await reads.get("/workflows/workflow-2/checkpoints/checkpoint-3")
+    assert whole["state_data"] == {"a": {"b": 1, "v2": 2, "v3": 3}}
+    assert await reads.get("/workflows/workflow-1/checkpoints") == []
+
+
+async def test_workflows_are_counted_by_type_and_status(reads: Reads) -> None:
+    (found,) = [one for one in await reads.get("/workflow-statistics") if one["workflow_type"] == "pr_deployment"]
+    assert (found["total"], found["completed"], found["failed"]) == (found["running"] + 1, 1, 0)
+    assert found["average_seconds"] > 0
+
+
+async def test_what_was_over_by_a_time_is_found(reads: Reads) -> None:
+    ended = (await reads.get("/workflows/workflow-2"))["completed_at"]
+    assert [one["workflow_id"] for one in await reads.get("/workflows", ended_before=ended)] == ["workflow-2"]
+    assert await reads.get("/workflows", ended_before="2020-01-01T00:00:00Z") == []
+
+
 async def test_a_timeline_holds_every_event_of_a_piece_of_work_in_order(reads: Reads) -> None:
     timeline = await reads.get("/timeline/work-1")
     assert [event["type"] for event in timeline] == [
@@ -194,7 +259,11 @@ async def test_a_timeline_holds_every_event_of_a_piece_of_work_in_order(reads: R
 
 async def test_events_are_filtered_and_continue_after_a_position(reads: Reads) -> None:
     events = await reads.get("/events")
-    assert len(events) == 16
+    counted = MemoryTables(reads.history.codec)
+    counted.apply(reads.history.records)
+    assert {event["position"] for event in events} == {
+        f"{row.topic}:{row.partition}:{row.record_offset}" for row in counted.tables.events
+    }
     after = await reads.get("/events", after=events[9]["position"])
     assert [event["position"] for event in after] == [event["position"] for event in events[10:]]
     newest = await reads.get("/events", order="desc", limit=1)
@@ -254,6 +323,11 @@ async def test_projections_tell_positions_checksums_and_heads(reads: Reads) -> N
         ("/requests/nothing", 404, "nothing"),
         ("/workflows/nothing", 404, "nothing"),
         ("/workflows/nothing/history", 404, "nothing"),
+        ("/workflows/nothing/checkpoints", 404, "nothing"),
+        ("/workflows/workflow-2/checkpoints/nothing", 404, "nothing"),
+        ("/workflows/workflow-2?version=0", 422, "version"),
+        ("/workflows/workflow-2?version=two", 422, "version"),
+        ("/workflows?ended_before=yesterday", 422, "ended_before"),
         ("/timeline/nothing", 404, "nothing"),
         ("/no/such/route", 404, "Not Found"),
         ("/agents/a%00b", 422, "agent_id"),

@@ -31,6 +31,7 @@ from support.teams import eventually, kafka_team
 
 PROTOCOL = blocks(DOCUMENT, "python")
 REGISTRY = blocks("docs/AGENT_REGISTRY.md", "python")
+WORKFLOWS = blocks("docs/reference/workflow-state.md", "python")
 
 
 @asynccontextmanager
@@ -108,6 +109,12 @@ async def test_the_examples_of_the_registry_run(memory: Team, block: Block) -> N
     if block.notes == "agent":
         outcome = await space["agent"]._handlers.handle(_request(), _Silent())
         assert (outcome.status, json.loads(outcome.result)) == ("success", {"approved": True, "comments": []})
+
+
+@pytest.mark.parametrize("block", [one for one in WORKFLOWS if not one.notes], ids=lambda one: one.name)
+async def test_the_examples_of_the_workflow_state_run(memory: Team, block: Block) -> None:
+    async with memory.workflow_state() as state:
+        await run_python(block, {"state": state})
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")

@@ -7,6 +7,7 @@ import json
 import random
 import types
 import typing
+import zlib
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -33,12 +34,10 @@ JsonSchema = dict[str, Any]
 
 
 def _golden_ids() -> dict[str, int]:
-    """The schema ids in the files: what is there keeps its own, what is new comes after."""
+    """The schema id each record was written with; a new one's follows from its name, so that none ever moves."""
     stored = json.loads(RECORDS_FILE.read_text(encoding="utf-8")) if RECORDS_FILE.exists() else {}
-    ids = {name: int(golden["bytes"][2:10], 16) for name, golden in stored.items()}
-    for name in sorted(RECORDS):
-        ids.setdefault(name, max(ids.values(), default=0) + 1)
-    return ids
+    known = {name: int(golden["bytes"][2:10], 16) for name, golden in stored.items()}
+    return {name: known.get(name, 1_000_000 + zlib.crc32(name.encode()) % 2**30) for name in sorted(RECORDS)}
 
 
 GOLDEN_IDS = _golden_ids()
@@ -108,7 +107,7 @@ def _example(name: str, annotation: Any) -> Any:
 def golden_codec() -> Codec:
     """Reads what version 1 wrote: the ids of today's file, the schemas as they were committed then."""
     stored = json.loads(RECORDS_FILE.read_text(encoding="utf-8"))
-    codec = Codec({name: 100_000 + number for name, number in GOLDEN_IDS.items()})
+    codec = Codec({name: 2**31 + number for number, name in enumerate(GOLDEN_IDS)})
     for name, golden in stored.items():
         codec.learn(int(golden["bytes"][2:10], 16), committed_versions(name)[0])
     return codec

@@ -32,8 +32,13 @@ from diurna_schemas.topics import BROADCASTS, HEARTBEATS, partition_of
 from diurna_schemas.workflows import (
     ApprovalDecided,
     ApprovalRequested,
+    CheckpointTaken,
     WorkflowCompleted,
     WorkflowCreated,
+    WorkflowPaused,
+    WorkflowRemoved,
+    WorkflowRestored,
+    WorkflowResumed,
     WorkflowStateUpdated,
     WorkflowStepChanged,
 )
@@ -265,6 +270,7 @@ class History:
             participating_agents=["cicd"],
             metadata="{}",
             version=1,
+            step=None,
         )
         return self.add(event)[0]
 
@@ -297,8 +303,48 @@ class History:
             workflow_id=workflow_id,
             result='{"done":1}',
             version=version,
+            updates='{"last":{"word":true}}',
         )
         return self.add(event)[0]
+
+    def workflow_checkpoint(self, workflow_id: str, version: int, checkpoint_id: str, data: str = "{}") -> Record:
+        event = CheckpointTaken(
+            command_id=self.next_command(),
+            at_ms=self.at_ms,
+            workflow_id=workflow_id,
+            checkpoint_id=checkpoint_id,
+            step="testing",
+            agent_id="cicd",
+            data=data,
+            version=version,
+        )
+        return self.add(event)[0]
+
+    def workflow_restored(self, workflow_id: str, version: int, checkpoint_id: str, state: str) -> Record:
+        event = WorkflowRestored(
+            command_id=self.next_command(),
+            at_ms=self.at_ms,
+            workflow_id=workflow_id,
+            checkpoint_id=checkpoint_id,
+            step="testing",
+            state=state,
+            data="{}",
+            agent_id=None,
+            version=version,
+        )
+        return self.add(event)[0]
+
+    def workflow_paused(self, workflow_id: str, version: int) -> Record:
+        about = {"command_id": self.next_command(), "at_ms": self.at_ms, "workflow_id": workflow_id}
+        return self.add(WorkflowPaused(**about, paused_by="ada", reason="lunch", version=version))[0]  # type: ignore[arg-type]
+
+    def workflow_resumed(self, workflow_id: str, version: int) -> Record:
+        about = {"command_id": self.next_command(), "at_ms": self.at_ms, "workflow_id": workflow_id}
+        return self.add(WorkflowResumed(**about, resumed_by="ada", reason="", version=version))[0]  # type: ignore[arg-type]
+
+    def workflow_removed(self, workflow_id: str, version: int) -> Record:
+        about = {"command_id": self.next_command(), "at_ms": self.at_ms, "workflow_id": workflow_id}
+        return self.add(WorkflowRemoved(**about, version=version))[0]  # type: ignore[arg-type]
 
     def approval_requested(self, workflow_id: str, approval_id: str) -> Record:
         event = ApprovalRequested(
@@ -309,6 +355,7 @@ class History:
             question="deploy?",
             details="{}",
             expires_at_ms=None,
+            roles=["release"],
         )
         return self.add(event)[0]
 
@@ -321,6 +368,7 @@ class History:
             is_approved=is_approved,
             decided_by="ada",
             reason="fine",
+            roles=["release"],
         )
         return self.add(event)[0]
 
@@ -375,10 +423,7 @@ def _one_step(
                 versions[workflow_id] = 1
                 history.workflow_created(workflow_id)
             else:
-                versions[workflow_id] += 1
-                history.workflow_updated(
-                    workflow_id, versions[workflow_id], f'{{"step":{step},"k{step % 5}":[{step}]}}'
-                )
+                _work_on(history, chance, step, workflow_id, versions)
         case 13:
             history.rejected(history.request(f"rejected-{step}", name))
         case 14:
@@ -386,6 +431,24 @@ def _one_step(
             history.heartbeat(name, f"{name}:one")
         case _:
             _trouble(history, chance, name)
+
+
+def _work_on(history: History, chance: random.Random, step: int, workflow_id: str, versions: dict[str, int]) -> None:
+    """Something happens to a workflow; one in fifty is over and forgotten."""
+    version = versions[workflow_id]
+    happening = chance.randrange(50)
+    if 40 <= happening < 48:
+        history.workflow_checkpoint(workflow_id, version, f"checkpoint-{step}", f'{{"at":{step}}}')
+        return
+    version = versions[workflow_id] = version + 1
+    if happening < 40:
+        history.workflow_updated(workflow_id, version, f'{{"step":{step},"k{step % 5}":{{"n{step % 3}":[{step}]}}}}')
+    elif happening == 48:
+        history.workflow_restored(workflow_id, version, "checkpoint", f'{{"restored":{step}}}')
+    else:
+        history.workflow_completed(workflow_id, version)
+        history.workflow_removed(workflow_id, version)
+        del versions[workflow_id]
 
 
 def _trouble(history: History, chance: random.Random, name: str) -> None:

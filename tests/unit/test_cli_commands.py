@@ -63,7 +63,8 @@ def test_exactly_the_commands_that_exist_are_listed() -> None:
         *("up", "down", "status", "doctor", "demo", "bench"),
         *(f"agent {verb}" for verb in ("list", "show", "search", "register", "deregister")),
         *(f"request {verb}" for verb in ("send", "show", "list", "cancel")),
-        *(f"workflow {verb}" for verb in ("start", "list", "show", "history", "approve", "reject", "cancel")),
+        *(f"workflow {verb}" for verb in ("start", "list", "show", "history", "checkpoints", "restore", "fork")),
+        *(f"workflow {verb}" for verb in ("approve", "reject", "pause", "resume", "cancel")),
         *(f"event {verb}" for verb in ("publish", "tail", "trace")),
         *(f"projection {verb}" for verb in ("status", "rebuild", "verify", "promote", "rollback")),
         *(f"replay {verb}" for verb in ("recover", "verify")),
@@ -237,10 +238,61 @@ def test_approving_finds_the_approval_of_the_workflow(run: Run, api: ScriptedApi
     api.answers["GET /approvals"] = [{"approval_id": "a-1", "workflow_id": "w-1", "status": "pending"}]
     api.answers["POST /approvals/a-1/approve"] = {"approval_id": "a-1", "position": "workflows.events:0:9"}
     assert run("workflow", "approve", "w-1", "--by", "ada", "--reason", "fine", api=api)[0] == 0
-    assert api.asked[-1][2] == {"decided_by": "ada", "reason": "fine"}
+    assert api.asked[-1][2] == {"decided_by": "ada", "reason": "fine", "roles": []}
     api.answers["GET /approvals"] = []
     api.answers["POST /approvals/a-2/reject"] = {"approval_id": "a-2", "position": "workflows.events:0:10"}
     assert run("workflow", "reject", "a-2", api=api)[0] == 0
+
+
+def test_restoring_without_a_checkpoint_takes_the_newest(run: Run, api: ScriptedApi) -> None:
+    api.answers["GET /workflows/w-1/checkpoints"] = [{"checkpoint_id": "c-9"}]
+    api.answers["POST /workflows/w-1/restore"] = {"version": 4, "position": "workflows.events:0:9", "data": {}}
+    code, out, _ = run("workflow", "restore", "w-1", "--expected-version", "3", api=api)
+    assert (code, out) == (0, "restored w-1 to c-9: version 4 at workflows.events:0:9\n")
+    assert api.asked[-1][2] == {"checkpoint_id": "c-9", "agent_id": "cli", "expected_version": 3}
+    api.answers["GET /workflows/w-1/checkpoints"] = []
+    assert run("workflow", "restore", "w-1", api=api)[0] == 1
+
+
+def test_forking_sets_values_that_are_json_or_text(run: Run, api: ScriptedApi) -> None:
+    api.answers["POST /workflows/w-1/fork"] = (201, {"workflow_id": "w-2", "position": "workflows.events:0:9"})
+    words = ("a.b=1", "a.c=null", "text=so it is", 'quoted="1"', "empty=", "list=[1, 2]", "url=x?y=z")
+    given = [part for word in words for part in ("--set", word)]
+    code, out, _ = run("workflow", "fork", "w-1", "--checkpoint", "c-1", "--id", "w-2", *given, api=api)
+    assert (code, out) == (0, "forked w-1 at c-1: w-2 at workflows.events:0:9\n")
+    assert api.asked[-1][2] == {
+        "checkpoint_id": "c-1",
+        "workflow_id": "w-2",
+        "set": {
+            "a": {"b": 1, "c": None}, "text": "so it is", "quoted": "1", "empty": "", "list": [1, 2], "url": "x?y=z",
+        },
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("given", [["nothing"], ["=1"], ["a..b=1"], ["a=1", "a.b=2"], [".=1"]])
+def test_a_change_that_is_none_is_a_usage_error_before_anything_is_sent(
+    run: Run, api: ScriptedApi, given: list[str]
+) -> None:
+    words = [part for one in given for part in ("--set", one)]
+    code, _, err = run("workflow", "fork", "w-1", "--checkpoint", "c-1", *words, api=api)
+    assert (code, "--set" in err) == (2, True)
+    assert api.asked == []
+
+
+def test_checkpoints_are_listed_in_columns(run: Run, api: ScriptedApi) -> None:
+    api.answers["GET /workflows/w-1/checkpoints"] = [{"checkpoint_id": "c-1", "step_name": "plan", "version": 2}]
+    code, out, _ = run("workflow", "checkpoints", "w-1", api=api)
+    assert code == 0
+    assert out.splitlines()[1].split() == ["c-1", "plan", "-", "2", "-", "-"]
+
+
+@pytest.mark.parametrize("verb", ["pause", "resume", "cancel"])
+def test_pausing_resuming_and_cancelling_tell_who_and_why(run: Run, api: ScriptedApi, verb: str) -> None:
+    api.answers[f"POST /workflows/w-1/{verb}"] = {"workflow_id": "w-1", "position": "workflows.events:0:9"}
+    assert run("workflow", verb, "w-1", "--reason", "lunch", api=api)[0] == 0
+    assert api.asked[-1][2]["reason"] == "lunch"
+    api.answers[f"POST /workflows/w-1/{verb}"] = (409, {"detail": "workflow w-1 is completed", "code": "workflow_over"})
+    assert run("workflow", verb, "w-1", api=api)[0] == 1
 
 
 def test_a_decided_approval_is_not_decided_again(run: Run, api: ScriptedApi) -> None:

@@ -90,12 +90,52 @@ def test_the_same_request_id_at_two_agents_is_two_rows_so_that_partitions_never_
 def test_a_workflow_is_the_merge_of_its_updates() -> None:
     history = History()
     history.workflow_created("workflow-1", '{"a":1,"b":{"c":2}}')
-    history.workflow_updated("workflow-1", 2, '{"b":3}')
+    history.workflow_updated("workflow-1", 2, '{"b":{"d":3},"a":null}')
     history.workflow_step("workflow-1", 3, "testing")
     history.workflow_completed("workflow-1", 4)
     row = folded(history).tables.workflows.get("workflow-1")
     assert row is not None
-    assert (row.state, row.current_step, row.status, row.version) == ({"a": 1, "b": 3}, "testing", "completed", 4)
+    assert row.state == {"b": {"c": 2, "d": 3}, "last": {"word": True}}
+    assert (row.current_step, row.status, row.version) == ("testing", "completed", 4)
+
+
+def test_a_checkpoint_names_the_version_it_keeps_and_a_restored_workflow_has_the_event_s_state() -> None:
+    history = History()
+    history.workflow_created("workflow-1", '{"a":{"b":1}}')
+    history.workflow_checkpoint("workflow-1", 1, "first", '{"progress":50}')
+    history.workflow_updated("workflow-1", 2, '{"a":{"b":2}}')
+    history.workflow_restored("workflow-1", 3, "first", '{"a":{"b":1},"progress":50}')
+    tables = folded(history).tables
+    (checkpoint,) = tables.workflow_checkpoints
+    assert (checkpoint.data, checkpoint.version, checkpoint.step) == ('{"progress":50}', 1, "testing")
+    row = tables.workflows.get("workflow-1")
+    assert row is not None
+    assert (row.state, row.current_step, row.version) == ({"a": {"b": 1}, "progress": 50}, "testing", 3)
+
+
+def test_a_paused_workflow_says_so_until_it_is_resumed() -> None:
+    history = History()
+    history.workflow_created("workflow-1")
+    history.workflow_paused("workflow-1", 2)
+    assert [row.status for row in folded(history).tables.workflows] == ["paused"]
+    history.workflow_resumed("workflow-1", 3)
+    assert [(row.status, row.version) for row in folded(history).tables.workflows] == [("running", 3)]
+
+
+def test_a_removed_workflow_is_gone_with_its_checkpoints_and_no_other_is() -> None:
+    history = History()
+    for workflow_id in ("workflow-1", "workflow-2"):
+        history.workflow_created(workflow_id)
+        history.workflow_checkpoint(workflow_id, 1, "first")
+        history.approval_requested(workflow_id, "approval")
+        history.workflow_completed(workflow_id, 2)
+    history.workflow_removed("workflow-1", 2)
+    tables = folded(history).tables
+    assert [row.workflow_id for row in tables.workflows] == ["workflow-2"]
+    assert [row.workflow_id for row in tables.workflow_checkpoints] == ["workflow-2"]
+    assert len(tables.approvals) == 2, "who decided what is asked long afterwards"
+    history.workflow_created("workflow-1", '{"second":"life"}')
+    assert [row.version for row in folded(history).tables.workflows] == [1, 2]
 
 
 def test_an_update_that_is_no_json_object_is_a_dead_letter_and_the_workflow_goes_on() -> None:

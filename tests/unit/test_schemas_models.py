@@ -17,8 +17,18 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from diurna_schemas import topics
-from diurna_schemas.catalogue import MESSAGES, RECORDS, RECORDS_OF_TOPIC, TYPE_NAMES, schema_of, schema_text, subjects
+from diurna_schemas.catalogue import (
+    MESSAGES,
+    RECORDS,
+    RECORDS_OF_TOPIC,
+    TYPE_NAMES,
+    full_name,
+    schema_of,
+    schema_text,
+    subjects,
+)
 from diurna_schemas.message import Command, Event, Message, Milliseconds, Part
+from support.golden import committed_versions
 
 PLAIN = {str: "string", int: "long", float: "double", bool: "boolean", bytes: "bytes", type(None): "null"}
 POINTS_IN_TIME = ("at_ms", "deadline_ms", "timestamp_ms", "heartbeat_ms", "not_before_ms")
@@ -128,8 +138,10 @@ def test_commands_stand_on_topics_of_commands_and_events_on_topics_of_events(mes
     family = next(family for family in topics.FAMILIES if message.topic in {family.commands, family.events})
     assert message.topic == (family.commands if issubclass(message, Command) else family.events)
     if issubclass(message, Event):
-        assert not [name for name, info in message.model_fields.items() if not info.is_required()], (
-            "a fact leaves nothing to a default"
+        at_first = {field["name"] for field in committed_versions(full_name(message))[0]["fields"]}
+        defaulted = {name for name, info in message.model_fields.items() if not info.is_required()}
+        assert defaulted == message.model_fields.keys() - at_first, (
+            "a fact leaves nothing to a default but what older facts could not say"
         )
 
 

@@ -13,7 +13,8 @@ EXPORTED = [
     "Agent", "AgentBroadcastEvent", "AgentCapability", "AgentCapabilityQuery", "AgentOffline", "AgentRequestEvent",
     "AgentRequestPriority", "AgentRequestType", "AgentResponseEvent", "AgentResponseStatus", "Conflict", "Connection",
     "Context", "DiurnaError", "Event", "EventBus", "InvalidInput", "NotFound", "Position", "Refused", "RegistryClient",
-    "Rejected", "TimedOut", "TooLarge", "Unavailable", "Unreadable", "VersionConflict", "get_event_bus",
+    "Rejected", "TimedOut", "TooLarge", "Unavailable", "Unreadable", "VersionConflict", "WorkflowCheckpoint",
+    "WorkflowConflict", "WorkflowState", "WorkflowStateManager", "get_event_bus",
 ]  # fmt: skip
 
 

@@ -10,6 +10,7 @@ from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_expo
 from diurna_schemas.errors import NotFound
 
 Found = TypeVar("Found")
+Document = dict[str, Any]
 
 LOOK_SECONDS_MAX: Final = 2.0
 """What was written a moment ago is not in the tables yet; so long an unknown id is looked for."""
@@ -24,6 +25,14 @@ class Reads(Protocol):
 
     async def workflow_of_approval(self, approval_id: str) -> str | None:
         """The workflow that waits for an approval."""
+        ...
+
+    async def checkpoint(self, workflow_id: str, checkpoint_id: str) -> tuple[Document, Document] | None:
+        """A workflow, and a checkpoint of it with its state."""
+        ...
+
+    async def ended_workflows(self, before_ms: int, limit: int) -> list[str]:
+        """Workflows that were over by a time, those that ended first."""
         ...
 
     async def has_agent(self, agent_id: str) -> bool:

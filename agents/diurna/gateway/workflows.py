@@ -1,4 +1,4 @@
-"""Workflows over HTTP: start one, cancel it, decide what it waits for."""
+"""Workflows over HTTP: start or create one, cancel it, ask for approvals and decide them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
 
-from diurna.documents import validated
+from diurna.documents import json_text, validated
 from diurna.gateway.reads import looked_up
 from diurna.gateway.requests import submitted
 from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, takes
 from diurna.problems import body_of
 from diurna.responses import command_id_of
+from diurna.workflow_commands import creation
 from diurna_schemas.ids import Id, Name, checked_id
 from diurna_schemas.message import TIMEOUT_MS_MAX, Text
 from diurna_schemas.shapes import AgentRequestEvent, AgentRequestType
-from diurna_schemas.workflows import CancelWorkflow, DecideApproval
+from diurna_schemas.workflows import EXPIRY_MS_MAX, CancelWorkflow, DecideApproval, RequestApproval, Roles
 
 ORCHESTRATOR: Final = "orchestrator"
 TIMEOUT_SECONDS: Final = 86_400.0
+_OF_CREATION: Final = frozenset({"initial_state", "participating_agents", "metadata"})
 
 
 class WorkflowBody(Body):
@@ -34,6 +36,16 @@ class WorkflowBody(Body):
     timeout_seconds: Annotated[float, Field(gt=0, le=TIMEOUT_MS_MAX / 1000)] = TIMEOUT_SECONDS
 
 
+class CreationBody(Body):
+    """A workflow whose state somebody else will change: nobody is asked to run it."""
+
+    workflow_type: Name
+    initial_state: dict[str, Any] = Field(default_factory=dict[str, Any])
+    participating_agents: list[Name] = Field(default_factory=list[Name])
+    workflow_id: Id | None = None
+    metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
 class CancelBody(Body):
     """Who cancels, and why."""
 
@@ -41,22 +53,40 @@ class CancelBody(Body):
     reason: Text = ""
 
 
+class ApprovalBody(Body):
+    """What is asked, who may answer (anybody, where no role is named), and until when (for ever)."""
+
+    question: Text
+    details: dict[str, Any] = Field(default_factory=dict[str, Any])
+    roles: Roles = Field(default_factory=list[Name])
+    expires_after_seconds: Annotated[float, Field(gt=0, le=EXPIRY_MS_MAX / 1000)] | None = None
+    approval_id: Id | None = None
+
+
 class DecisionBody(Body):
-    """Who decides, and why. `workflow_id`, where it is known, saves looking it up."""
+    """Who decides, in which roles, and why. `workflow_id`, where it is known, saves looking it up."""
 
     decided_by: Name = "unknown"
     reason: Text = ""
+    roles: Roles = Field(default_factory=list[Name])
     workflow_id: Id | None = None
 
 
 def add_routes(router: APIRouter, gateway: Gateway) -> None:
-    """POST /workflows, /workflows/{workflow_id}/cancel and /approvals/{approval_id}/approve|reject."""
+    """POST /workflows, /workflows/{workflow_id}/cancel and /approvals, /approvals/{approval_id}/approve|reject."""
     connection = gateway.connection
 
-    @router.post("/workflows", status_code=202, tags=["workflows"], openapi_extra=takes(WorkflowBody))
+    @router.post("/workflows", status_code=202, tags=["workflows"], openapi_extra=_either(WorkflowBody, CreationBody))
     async def start(request: Request) -> Response:
-        """Has the orchestrator run a workflow; `Location` of the request tells where its result will be."""
-        given = validated(WorkflowBody, await body_of(request))
+        """Has the orchestrator run a workflow; `Location` of the request tells where its result will be.
+
+        With `initial_state` instead of `input` (and `participating_agents`, `metadata`) the workflow is only created,
+        at version 1, for whoever will change its state: 201.
+        """
+        body = await body_of(request)
+        if _OF_CREATION & body.keys():
+            return await _create(gateway, request, validated(CreationBody, body))
+        given = validated(WorkflowBody, body)
         workflow_id = given.workflow_id or (command_id(request) if has_key(request) else str(uuid.uuid4()))
         asked = validated(
             AgentRequestEvent,
@@ -90,6 +120,28 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         position = (await connection.answer(command)).position
         return answer({"workflow_id": workflow_id, "position": str(position)})
 
+    @router.post(
+        "/workflows/{workflow_id}/approvals", status_code=201, tags=["workflows"], openapi_extra=takes(ApprovalBody)
+    )
+    async def ask_approval(request: Request, workflow_id: str) -> Response:
+        """Asks for a decision: of anybody, or of somebody with one of the roles."""
+        given = validated(ApprovalBody, await body_of(request))
+        seconds = given.expires_after_seconds
+        command = validated(
+            RequestApproval,
+            {
+                "command_id": command_id(request),
+                "workflow_id": workflow_id,
+                "approval_id": given.approval_id or (command_id(request) if has_key(request) else str(uuid.uuid4())),
+                "question": given.question,
+                "details": json_text("details", given.details),
+                "roles": given.roles,
+                "expires_after_ms": None if seconds is None else max(1, round(seconds * 1000)),
+            },
+        )
+        position = (await connection.answer(command)).position
+        return answer({"workflow_id": workflow_id, "approval_id": command.approval_id, "position": str(position)}, 201)
+
     @router.post("/approvals/{approval_id}/approve", tags=["workflows"], openapi_extra=takes(DecisionBody))
     async def approve(request: Request, approval_id: str) -> Response:
         """Says yes to what a workflow waits for."""
@@ -99,6 +151,29 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     async def reject(request: Request, approval_id: str) -> Response:
         """Says no to what a workflow waits for."""
         return await _decide(gateway, request, approval_id, is_approved=False)
+
+
+def _either(*models: type[Body]) -> dict[str, Any]:
+    """One of several bodies, for OpenAPI."""
+    described = [takes(model) for model in models]
+    contents = [one["requestBody"]["content"]["application/json"] for one in described]
+    contents[0]["schema"] = {"anyOf": [content["schema"] for content in contents]}
+    return described[0]
+
+
+async def _create(gateway: Gateway, request: Request, given: CreationBody) -> Response:
+    workflow_id = given.workflow_id or (command_id(request) if has_key(request) else str(uuid.uuid4()))
+    command = creation(
+        command_id(request),
+        workflow_id,
+        given.workflow_type,
+        initial_state=given.initial_state,
+        participating_agents=given.participating_agents,
+        metadata=given.metadata,
+    )
+    position = (await gateway.connection.answer(command)).position
+    content = {"workflow_id": workflow_id, "version": 1, "position": str(position)}
+    return answer(content, 201, {"Location": f"/workflows/{workflow_id}", "ETag": '"1"'})
 
 
 async def _decide(gateway: Gateway, request: Request, approval_id: str, *, is_approved: bool) -> Response:
@@ -114,6 +189,7 @@ async def _decide(gateway: Gateway, request: Request, approval_id: str, *, is_ap
         is_approved=is_approved,
         decided_by=given.decided_by,
         reason=given.reason,
+        roles=given.roles,
     )
     position = (await gateway.connection.answer(command)).position
     return answer(

@@ -47,6 +47,16 @@ async def requests(settings: Settings, rounds: int) -> Figures:
     return dict(result.summary())
 
 
+async def workflows(settings: Settings, rounds: int) -> Figures:
+    """W3: a unit of workflow state, thirteen operations, beside as many records written and read back."""
+    from diurna_deploy.bench import w3_workflows
+
+    found = addresses_of(settings)
+    return await w3_workflows.measure(
+        found.kafka_bootstrap_servers, schema_registry_url=found.schema_registry_url, rounds=rounds
+    )
+
+
 async def projector(settings: Settings, rounds: int) -> Figures:
     """W4: the projector in bulk, beside the plainest upsert; live; and how fresh the tables are."""
     from diurna_deploy.bench import w4_projector
@@ -77,5 +87,5 @@ async def start(settings: Settings, rounds: int) -> Figures:
     return {name: min(seconds) for name, seconds in figures.items()} | {"rounds": rounds}
 
 
-BENCHES: Final[dict[str, Bench]] = {"start": start, "w1": requests, "w4": projector, "w5": reads}
+BENCHES: Final[dict[str, Bench]] = {"start": start, "w1": requests, "w3": workflows, "w4": projector, "w5": reads}
 """By name, in the order in which they run."""

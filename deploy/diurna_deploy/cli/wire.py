@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any, cast
+
+import typer
 
 from diurna_deploy.cli.session import Session
 from diurna_deploy.following import timeline
@@ -11,7 +14,16 @@ from diurna_schemas.errors import Refused
 if TYPE_CHECKING:
     from diurna_deploy.cli.api import Api
 
-__all__ = ["approval_id_of", "event_body", "incompatible_subjects", "registry_rows", "registry_url_of", "timeline"]
+__all__ = [
+    "approval_id_of",
+    "changes_of",
+    "checkpoint_id_of",
+    "event_body",
+    "incompatible_subjects",
+    "registry_rows",
+    "registry_url_of",
+    "timeline",
+]
 
 
 def event_body(event_type: str, data: dict[str, Any], source: str, correlation_id: str | None) -> dict[str, Any]:
@@ -29,6 +41,43 @@ def approval_id_of(api: Api, about: str) -> str:
     if not waiting:
         raise Refused(f"the approval of {about} is {approvals[0].get('status')} already", code="approval_over")
     return str(waiting[0]["approval_id"])
+
+
+def checkpoint_id_of(api: Api, workflow_id: str, given: str | None) -> str:
+    """The checkpoint that was named, else the newest. Raises `Refused` where the workflow has none."""
+    from diurna_deploy.cli.api import part
+
+    if given is not None:
+        return given
+    found = cast("list[dict[str, Any]]", api.get(f"/workflows/{part(workflow_id)}/checkpoints", limit=1))
+    if not found:
+        raise Refused(f"workflow {workflow_id} has no checkpoint", code="checkpoint_not_found")
+    return str(found[0]["checkpoint_id"])
+
+
+def changes_of(option: str, given: list[str]) -> dict[str, Any]:
+    """A JSON Merge Patch made of `KEY=VALUE` texts. Raises `BadParameter` where one is none, or two contradict."""
+    patch: dict[str, Any] = {}
+    for text in given:
+        names, sign, value = text.partition("=")
+        *path, last = names.split(".")
+        if not sign or not all((*path, last)):
+            raise typer.BadParameter(f"{option}: KEY=VALUE is needed, got {text[:80]!r}")
+        place = patch
+        for name in path:
+            inner: object = place.setdefault(name, {})
+            if not isinstance(inner, dict):
+                raise typer.BadParameter(f"{option}: {text[:80]!r} leads into what another one sets")
+            place = cast("dict[str, Any]", inner)
+        place[last] = _json_or_text(value)
+    return patch
+
+
+def _json_or_text(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
 
 
 def registry_url_of(session: Session, given: str | None) -> str:

@@ -1,4 +1,4 @@
-"""`diurna workflow …`: start one, watch it, decide what it asks."""
+"""`diurna workflow …`: start one, watch it, decide what it asks, take it back, fork it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ import typer
 
 from diurna_deploy.cli.session import Session, command, group, json_object
 
-app = group("Start a workflow, watch it, decide what it asks.")
+app = group("Start a workflow, watch it, decide what it asks, take it back to a checkpoint, fork it.")
 WorkflowId = Annotated[str, typer.Argument(help="The workflow's id.")]
+Checkpoint = Annotated[str | None, typer.Option("--checkpoint", help="The checkpoint's id [default: the newest].")]
+Roles = Annotated[list[str] | None, typer.Option("--role", help="A role of who decides; may be repeated.")]
+By = Annotated[str, typer.Option("--by", help="Who says so.")]
 _URL_MARKS = ("://", "git@")
 
 
@@ -58,7 +61,7 @@ def start_workflow(
 @command(app, "list")
 def list_workflows(
     session: Session,
-    status: Annotated[str | None, typer.Option(help="running, completed, failed or cancelled.")] = None,
+    status: Annotated[str | None, typer.Option(help="running, paused, completed, failed or cancelled.")] = None,
     workflow_type: Annotated[str | None, typer.Option("--type", help="Only of this type.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
 ) -> None:
@@ -69,11 +72,15 @@ def list_workflows(
 
 
 @command(app, "show")
-def show_workflow(session: Session, workflow_id: WorkflowId) -> None:
+def show_workflow(
+    session: Session,
+    workflow_id: WorkflowId,
+    version: Annotated[int | None, typer.Option(min=1, help="As it was at this version [default: now].")] = None,
+) -> None:
     """Shows a workflow's state."""
     from diurna_deploy.cli.api import part
 
-    session.fields(session.api.get(f"/workflows/{part(workflow_id)}"))
+    session.fields(session.api.get(f"/workflows/{part(workflow_id)}", version=version))
 
 
 @command(app, "history")
@@ -86,26 +93,112 @@ def workflow_history(session: Session, workflow_id: WorkflowId) -> None:
     session.show(found, lambda: session.lines(line(event) for event in found))
 
 
+@command(app, "checkpoints")
+def workflow_checkpoints(
+    session: Session,
+    workflow_id: WorkflowId,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="At most so many.")] = 50,
+) -> None:
+    """Lists a workflow's checkpoints, the newest first."""
+    from diurna_deploy.cli.api import part
+
+    found = session.api.get(f"/workflows/{part(workflow_id)}/checkpoints", limit=limit)
+    columns = ("checkpoint_id", "step_name", "agent_id", "version", "created_at", "data")
+    session.rows(found, columns, nothing="No checkpoint.")
+
+
+@command(app, "restore")
+def restore_workflow(
+    session: Session,
+    workflow_id: WorkflowId,
+    *,
+    checkpoint: Checkpoint = None,
+    expected_version: Annotated[
+        int | None, typer.Option(min=1, help="Only where the workflow is at this version.")
+    ] = None,
+    by: By = "cli",
+) -> None:
+    """Takes a workflow back to a checkpoint: its state as it was, as a new version."""
+    from diurna_deploy.cli.api import part
+    from diurna_deploy.cli.wire import checkpoint_id_of
+
+    body: dict[str, Any] = {"checkpoint_id": checkpoint_id_of(session.api, workflow_id, checkpoint), "agent_id": by}
+    if expected_version is not None:
+        body["expected_version"] = expected_version
+    answer = session.api.post(f"/workflows/{part(workflow_id)}/restore", body)
+    words = f"restored {workflow_id} to {body['checkpoint_id']}: version {answer['version']} at {answer['position']}"
+    session.show(answer, lambda: session.say(words))
+
+
+@command(app, "fork")
+def fork_workflow(
+    session: Session,
+    workflow_id: WorkflowId,
+    *,
+    checkpoint: Checkpoint = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            help="KEY=VALUE, different in the new workflow's state; dots lead into objects, VALUE is JSON or else "
+            "text, null takes KEY away; may be repeated.",
+        ),
+    ] = None,
+    new_id: Annotated[str | None, typer.Option("--id", help="The new workflow's id [default: a new one].")] = None,
+) -> None:
+    """Begins a new workflow where a checkpoint was taken; the other one stays as it is, and may be over."""
+    from diurna_deploy.cli.api import part
+    from diurna_deploy.cli.wire import changes_of, checkpoint_id_of
+
+    body: dict[str, Any] = {"set": changes_of("--set", changes or [])}
+    body["checkpoint_id"] = checkpoint_id_of(session.api, workflow_id, checkpoint)
+    if new_id is not None:
+        body["workflow_id"] = new_id
+    answer = session.api.post(f"/workflows/{part(workflow_id)}/fork", body)
+    words = f"forked {workflow_id} at {body['checkpoint_id']}: {answer['workflow_id']} at {answer['position']}"
+    session.show(answer, lambda: session.say(words))
+
+
 @command(app, "approve")
 def approve_workflow(
     session: Session,
     workflow_id: Annotated[str, typer.Argument(help="The workflow's id, or its approval's.")],
+    *,
     reason: Annotated[str, typer.Option(help="Why.")] = "",
     decided_by: Annotated[str, typer.Option("--by", help="Who decides.")] = "cli",
+    roles: Roles = None,
 ) -> None:
     """Approves what a workflow asks."""
-    _decide(session, workflow_id, "approve", decided_by, reason)
+    _decide(session, workflow_id, "approve", {"decided_by": decided_by, "reason": reason, "roles": roles or []})
 
 
 @command(app, "reject")
 def reject_workflow(
     session: Session,
     workflow_id: Annotated[str, typer.Argument(help="The workflow's id, or its approval's.")],
+    *,
     reason: Annotated[str, typer.Option(help="Why.")] = "",
     decided_by: Annotated[str, typer.Option("--by", help="Who decides.")] = "cli",
+    roles: Roles = None,
 ) -> None:
     """Rejects what a workflow asks."""
-    _decide(session, workflow_id, "reject", decided_by, reason)
+    _decide(session, workflow_id, "reject", {"decided_by": decided_by, "reason": reason, "roles": roles or []})
+
+
+@command(app, "pause")
+def pause_workflow(
+    session: Session, workflow_id: WorkflowId, reason: Annotated[str, typer.Option(help="Why.")] = "", by: By = "cli"
+) -> None:
+    """Has nobody work on a workflow until it is resumed."""
+    _tell(session, workflow_id, "pause", {"paused_by": by, "reason": reason})
+
+
+@command(app, "resume")
+def resume_workflow(
+    session: Session, workflow_id: WorkflowId, reason: Annotated[str, typer.Option(help="Why.")] = "", by: By = "cli"
+) -> None:
+    """Lets a paused workflow go on."""
+    _tell(session, workflow_id, "resume", {"resumed_by": by, "reason": reason})
 
 
 @command(app, "cancel")
@@ -113,10 +206,15 @@ def cancel_workflow(
     session: Session, workflow_id: WorkflowId, reason: Annotated[str, typer.Option(help="Why.")] = ""
 ) -> None:
     """Says that a workflow is no longer wanted; it stops where it is."""
+    _tell(session, workflow_id, "cancel", {"cancelled_by": "cli", "reason": reason})
+
+
+def _tell(session: Session, workflow_id: str, verb: str, body: dict[str, Any]) -> None:
     from diurna_deploy.cli.api import part
 
-    answer = session.api.post(f"/workflows/{part(workflow_id)}/cancel", {"cancelled_by": "cli", "reason": reason})
-    session.show(answer, lambda: session.say(f"cancelled {workflow_id} at {answer.get('position')}"))
+    answer = session.api.post(f"/workflows/{part(workflow_id)}/{verb}", body)
+    done = {"pause": "paused", "resume": "resumed", "cancel": "cancelled"}[verb]
+    session.show(answer, lambda: session.say(f"{done} {workflow_id} at {answer.get('position')}"))
 
 
 def _tell_end(session: Session, events: list[dict[str, Any]], words: str) -> None:
@@ -129,12 +227,11 @@ def _tell_end(session: Session, events: list[dict[str, Any]], words: str) -> Non
     session.say(words, style="bold")
 
 
-def _decide(session: Session, about: str, verb: str, decided_by: str, reason: str) -> None:
+def _decide(session: Session, about: str, verb: str, body: dict[str, Any]) -> None:
     from diurna_deploy.cli.api import part
     from diurna_deploy.cli.wire import approval_id_of
 
     approval_id = approval_id_of(session.api, about)
-    body = {"decided_by": decided_by, "reason": reason}
     answer = session.api.post(f"/approvals/{part(approval_id)}/{verb}", body)
     done = "approved" if verb == "approve" else "rejected"
     session.show(answer, lambda: session.say(f"{done} {about} at {answer.get('position')}"))

@@ -11,9 +11,11 @@ from starlette.responses import Response
 from diurna_projections.api.answers import document_answer, page_answer, wait_for_positions
 from diurna_projections.api.hot import MIN_POSITION, add_hot_routes
 from diurna_projections.api.operations import add_operations
+from diurna_projections.api.workflows import EndedBefore, VersionOf, add_workflow_parts, tagged
 from diurna_projections.folds.requests import STATUSES as REQUEST_STATUSES
 from diurna_projections.paging import LIMIT, LIMIT_MAX
 from diurna_projections.queries import Ends, Queries
+from diurna_projections.workflow_queries import WorkflowQueries
 from diurna_schemas.errors import NotFound
 from diurna_schemas.ids import ID_PATTERN, Position, checked_id
 from diurna_schemas.shapes import CapabilityMatch
@@ -45,6 +47,7 @@ def read_router(queries: Queries, *, ends: Ends | None = None) -> APIRouter:
     _add_capabilities(reads, queries)
     _add_requests(reads, queries)
     _add_workflows(reads, queries)
+    add_workflow_parts(reads, queries)
     _add_events(reads, queries)
     router.include_router(reads)
     return router
@@ -95,22 +98,26 @@ def _add_requests(router: APIRouter, queries: Queries) -> None:
 
 
 def _add_workflows(router: APIRouter, queries: Queries) -> None:
+    versions = WorkflowQueries(queries)
+
     @router.get("/workflows", tags=["workflows"], openapi_extra=_EXTRA)
-    async def list_workflows(
+    async def list_workflows(  # noqa: PLR0917 - FastAPI passes them by name
         request: Request,
         status: WorkflowStatus | None = None,
         workflow_type: Word = None,
+        ended_before: EndedBefore = None,
         limit: Limit = LIMIT,
         cursor: Cursor = None,
     ) -> Response:
         """Workflows, the newest first."""
-        filters = {"status": status, "workflow_type": workflow_type}
+        ended_before_ms = None if ended_before is None else round(ended_before.timestamp() * 1000)
+        filters = {"status": status, "workflow_type": workflow_type, "ended_before_ms": ended_before_ms}
         return page_answer(request, await queries.workflows(filters, limit=limit, cursor=cursor))
 
     @router.get("/workflows/{workflow_id}", tags=["workflows"], openapi_extra=_EXTRA)
-    async def show_workflow(workflow_id: str) -> Response:
-        """A workflow at its newest version."""
-        return document_answer(*await queries.workflow(workflow_id))
+    async def show_workflow(workflow_id: str, version: VersionOf = None) -> Response:
+        """A workflow at its newest version, which `ETag` names, or at a past one."""
+        return tagged(*await versions.workflow(workflow_id, version=version))
 
     @router.get("/workflows/{workflow_id}/history", tags=["workflows"], openapi_extra=_EXTRA)
     async def show_history(

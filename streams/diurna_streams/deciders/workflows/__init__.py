@@ -1,4 +1,4 @@
-"""Which version a workflow is at, how it ends, and who approved what: the decisions about workflows."""
+"""Which version a workflow is at, what its state is, and who approved what: the decisions about workflows."""
 
 from typing import Final
 
@@ -11,7 +11,7 @@ from diurna_streams.deciders.workflows.state import WorkflowsState, dump, load, 
 
 RULES: Final[Rules[WorkflowsState, WorkflowsCommand, WorkflowsEvent]] = Rules(
     family=topics.WORKFLOWS,
-    logic_version=1,
+    logic_version=2,
     initial=WorkflowsState(),
     decide=decide,
     evolve=evolve,

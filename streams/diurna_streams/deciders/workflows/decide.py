@@ -1,214 +1,235 @@
-"""The rules about workflows: whose version counts, what an end ends, who may still approve."""
+"""The rules about workflows: whose version counts, what fits into a state, what a pause and an end forbid."""
 
 from __future__ import annotations
 
-from typing import Final, TypedDict, assert_never
+from typing import Final, assert_never
 
 from diurna_schemas.message import Heading
 from diurna_schemas.workflows import (
-    ApprovalDecided,
     ApprovalExpired,
-    ApprovalRequested,
     CancelWorkflow,
+    CheckpointTaken,
     CompleteWorkflow,
     CreateWorkflow,
     DecideApproval,
     FailWorkflow,
+    PauseWorkflow,
+    RemoveWorkflow,
     RequestApproval,
+    RestoreWorkflow,
+    ResumeWorkflow,
+    TakeCheckpoint,
     TickWorkflows,
     UpdateWorkflowState,
     UpdateWorkflowStep,
     WorkflowCancelled,
-    WorkflowCommandRefused,
     WorkflowCommandRepeated,
     WorkflowCompleted,
     WorkflowCreated,
     WorkflowFailed,
+    WorkflowPaused,
+    WorkflowRemoved,
+    WorkflowRestored,
+    WorkflowResumed,
     WorkflowsCommand,
     WorkflowsEvent,
     WorkflowStateUpdated,
     WorkflowStepChanged,
 )
 from diurna_streams.deciders.rules import Decision
-from diurna_streams.deciders.workflows.evolve import evolve
+from diurna_streams.deciders.workflows.approvals import decide_approval, request_approval
+from diurna_streams.deciders.workflows.documents import Unfit, patched, whole
+from diurna_streams.deciders.workflows.draft import Change, Draft, Refusal
 from diurna_streams.deciders.workflows.state import Workflow, WorkflowsState
 
-DUE_MAX: Final = 500
-"""Expiries one command settles; the rest is settled by the tick that follows at once."""
-APPROVALS_MAX: Final = 100
-"""Approvals one workflow may wait for at a time."""
+DUE_MAX: Final = 160
+"""Expiries one command settles, at most 2 kB each: beside them a batch must hold the largest restore, half a MiB. The
+rest is settled by the tick that follows at once."""
+
+_AtVersion = UpdateWorkflowState | UpdateWorkflowStep | RestoreWorkflow
+"""What may insist on a version."""
+_Work = UpdateWorkflowState | UpdateWorkflowStep | TakeCheckpoint | CompleteWorkflow | FailWorkflow | RequestApproval
+"""What those who work on a workflow say. While it is paused they are refused; people may still decide about it."""
 
 
 def decide(
     state: WorkflowsState, command: WorkflowsCommand, heading: Heading
 ) -> Decision[WorkflowsState, WorkflowsEvent]:
     """Time first, then the command; a command seen before is answered and changes nothing."""
-    draft = _Draft(state, command.command_id, max(state.now_ms, heading.now_ms), heading.offset)
-    draft.let_time_pass()
+    draft = Draft(state, command.command_id, max(state.now_ms, heading.now_ms), heading.offset)
+    _let_time_pass(draft)
     if isinstance(command, TickWorkflows):
         return draft.decision()
     first_offset = state.seen.get(command.command_id)
     if first_offset is not None:
-        draft.emit(
-            WorkflowCommandRepeated(
-                **draft.about(command.workflow_id), command_type=command.type_name, first_offset=first_offset
-            )
-        )
-    elif isinstance(command, CreateWorkflow):
-        draft.create(command)
-    else:
-        draft.change(command)
+        about = draft.about(command.workflow_id)
+        draft.emit(WorkflowCommandRepeated(**about, command_type=command.type_name, first_offset=first_offset))
+        return draft.decision()
+    workflow = draft.state.workflows.get(command.workflow_id)
+    try:
+        if isinstance(command, CreateWorkflow):
+            _create(draft, command, workflow)
+        else:
+            _change(draft, command, workflow)
+    except Refusal as refusal:
+        draft.refuse(command, refusal, workflow)
+    except Unfit as fault:
+        draft.refuse(command, Refusal(fault.code, fault.reason, fault.size_bytes), workflow)
     return draft.decision()
 
 
-_Change = (
-    UpdateWorkflowState
-    | UpdateWorkflowStep
-    | CompleteWorkflow
-    | FailWorkflow
-    | CancelWorkflow
-    | RequestApproval
-    | DecideApproval
-)
-
-
-class _About(TypedDict):
-    """The fields every event of workflows has."""
-
-    command_id: str
-    at_ms: int
-    workflow_id: str
-
-
-class _Draft:
-    """A decision in the making: each event is folded in as it is emitted, so that the next rule sees it."""
-
-    def __init__(self, state: WorkflowsState, command_id: str, now_ms: int, offset: int) -> None:
-        self.state = state
-        self.now_ms = now_ms
-        self._command_id = command_id
-        self._offset = offset
-        self._events: list[WorkflowsEvent] = []
-
-    def decision(self) -> Decision[WorkflowsState, WorkflowsEvent]:
-        return Decision(self.state, tuple(self._events))
-
-    def about(self, workflow_id: str) -> _About:
-        return {"command_id": self._command_id, "at_ms": self.now_ms, "workflow_id": workflow_id}
-
-    def emit(self, event: WorkflowsEvent) -> None:
-        self._events.append(event)
-        self.state = evolve(self.state, event, self._offset)
-
-    def let_time_pass(self) -> None:
-        """Every approval whose time is over, in order of its time."""
-        for _ in range(DUE_MAX):
-            due = self.state.due.first
-            if due is None or due.at_ms > self.now_ms:
-                return
-            self.emit(ApprovalExpired(**self.about(due.workflow_id), approval_id=due.approval_id))
-
-    def create(self, command: CreateWorkflow) -> None:
-        there = self.state.workflows.get(command.workflow_id)
-        if there is not None:
-            self._refuse(command, "workflow_exists", f"workflow {command.workflow_id} exists already", there)
+def _let_time_pass(draft: Draft) -> None:
+    """Every approval whose time is over, in order of its time."""
+    for _ in range(DUE_MAX):
+        due = draft.state.due.first
+        if due is None or due.at_ms > draft.now_ms:
             return
-        self.emit(
-            WorkflowCreated(
-                **self.about(command.workflow_id),
-                workflow_type=command.workflow_type,
-                state=command.state,
-                participating_agents=command.participating_agents,
-                metadata=command.metadata,
-                version=1,
-            )
+        draft.emit(ApprovalExpired(**draft.about(due.workflow_id), approval_id=due.approval_id))
+
+
+def _create(draft: Draft, command: CreateWorkflow, workflow: Workflow | None) -> None:
+    if workflow is not None:
+        raise Refusal("workflow_exists", f"workflow {command.workflow_id} exists already")
+    whole(command.state)
+    draft.emit(
+        WorkflowCreated(
+            **draft.about(command.workflow_id),
+            workflow_type=command.workflow_type,
+            state=command.state,
+            participating_agents=command.participating_agents,
+            metadata=command.metadata,
+            version=1,
+            step=command.step,
         )
+    )
 
-    def change(self, command: _Change) -> None:
-        workflow = self.state.workflows.get(command.workflow_id)
-        if workflow is None:
-            self._refuse(command, "not_found", f"no workflow with id {command.workflow_id!r}", None)
-        elif workflow.is_over:
-            self._refuse(command, "workflow_over", f"workflow {command.workflow_id} is {workflow.status}", workflow)
-        elif isinstance(command, RequestApproval | DecideApproval):
-            self._approve(command, workflow)
-        else:
-            self._advance(command, workflow)
 
-    def _advance(
-        self,
-        command: UpdateWorkflowState | UpdateWorkflowStep | CompleteWorkflow | FailWorkflow | CancelWorkflow,
-        workflow: Workflow,
-    ) -> None:
-        about, version = self.about(command.workflow_id), workflow.version + 1
-        if isinstance(command, UpdateWorkflowState | UpdateWorkflowStep):
-            expected = command.expected_version
-            if expected is not None and expected != workflow.version:
-                reason = f"{command.workflow_id} is at version {workflow.version}, not {expected}"
-                self._refuse(command, "version_conflict", reason, workflow)
-                return
-        match command:
-            case UpdateWorkflowState():
-                self.emit(
-                    WorkflowStateUpdated(**about, updates=command.updates, agent_id=command.agent_id, version=version)
-                )
-            case UpdateWorkflowStep():
-                self.emit(WorkflowStepChanged(**about, step=command.step, agent_id=command.agent_id, version=version))
-            case CompleteWorkflow():
-                self.emit(WorkflowCompleted(**about, result=command.result, version=version))
-            case FailWorkflow():
-                self.emit(WorkflowFailed(**about, error=command.error, result=command.result, version=version))
-            case CancelWorkflow():
-                self.emit(
-                    WorkflowCancelled(
-                        **about, cancelled_by=command.cancelled_by, reason=command.reason, version=version
-                    )
-                )
-            case _:
-                assert_never(command)
-
-    def _approve(self, command: RequestApproval | DecideApproval, workflow: Workflow) -> None:
-        about, approval_id = self.about(command.workflow_id), command.approval_id
-        is_open, is_settled = approval_id in workflow.approvals, approval_id in workflow.settled
-        match command:
-            case RequestApproval() if is_open or is_settled:
-                self._refuse(command, "approval_exists", f"approval {approval_id} was asked for before", workflow)
-            case RequestApproval() if len(workflow.approvals) >= APPROVALS_MAX:
-                reason = f"{len(workflow.approvals)} approvals are open already"
-                self._refuse(command, "too_many_approvals", reason, workflow)
-            case RequestApproval():
-                after_ms = command.expires_after_ms
-                self.emit(
-                    ApprovalRequested(
-                        **about,
-                        approval_id=approval_id,
-                        question=command.question,
-                        details=command.details,
-                        expires_at_ms=None if after_ms is None else self.now_ms + after_ms,
-                    )
-                )
-            case DecideApproval() if is_open:
-                self.emit(
-                    ApprovalDecided(
-                        **about,
-                        approval_id=approval_id,
-                        is_approved=command.is_approved,
-                        decided_by=command.decided_by,
-                        reason=command.reason,
-                    )
-                )
-            case DecideApproval() if is_settled:
-                self._refuse(command, "approval_settled", f"approval {approval_id} is settled already", workflow)
-            case DecideApproval():
-                self._refuse(command, "not_found", f"no approval with id {approval_id!r}", workflow)
-
-    def _refuse(self, command: CreateWorkflow | _Change, code: str, reason: str, workflow: Workflow | None) -> None:
-        self.emit(
-            WorkflowCommandRefused(
-                **self.about(command.workflow_id),
-                command_type=command.type_name,
-                code=code,
-                reason=reason,
-                version=0 if workflow is None else workflow.version,
+def _change(draft: Draft, command: Change, workflow: Workflow | None) -> None:
+    if workflow is None:
+        raise Refusal("not_found", f"no workflow with id {command.workflow_id!r}")
+    if isinstance(command, RemoveWorkflow):
+        _remove(draft, command, workflow)
+        return
+    if workflow.is_over:
+        advice = ": fork it instead" if isinstance(command, RestoreWorkflow) else ""
+        raise Refusal("workflow_over", f"workflow {command.workflow_id} is {workflow.status}{advice}")
+    if workflow.status == "paused" and isinstance(command, _Work):
+        raise Refusal("workflow_paused", f"workflow {command.workflow_id} is paused")
+    if isinstance(command, _AtVersion) and command.expected_version not in {None, workflow.version}:
+        reason = f"{command.workflow_id} is at version {workflow.version}, not {command.expected_version}"
+        raise Refusal("version_conflict", reason)
+    match command:
+        case UpdateWorkflowState():
+            _update(draft, command, workflow)
+        case UpdateWorkflowStep():
+            about = draft.about(command.workflow_id)
+            step = WorkflowStepChanged(
+                **about, step=command.step, agent_id=command.agent_id, version=workflow.version + 1
             )
+            draft.emit(step)
+        case TakeCheckpoint():
+            _checkpoint(draft, command, workflow)
+        case RestoreWorkflow():
+            _restore(draft, command, workflow)
+        case RequestApproval():
+            request_approval(draft, command, workflow)
+        case DecideApproval():
+            decide_approval(draft, command, workflow)
+        case PauseWorkflow() | ResumeWorkflow():
+            _pause_or_resume(draft, command, workflow)
+        case CompleteWorkflow() | FailWorkflow() | CancelWorkflow():
+            _end(draft, command, workflow)
+        case _:
+            assert_never(command)
+
+
+def _update(draft: Draft, command: UpdateWorkflowState, workflow: Workflow) -> None:
+    patched(workflow.state, command.updates)
+    draft.emit(
+        WorkflowStateUpdated(
+            **draft.about(command.workflow_id),
+            updates=command.updates,
+            agent_id=command.agent_id,
+            version=workflow.version + 1,
         )
+    )
+
+
+def _checkpoint(draft: Draft, command: TakeCheckpoint, workflow: Workflow) -> None:
+    if workflow.checkpoint(command.checkpoint_id) is not None:
+        raise Refusal("checkpoint_exists", f"checkpoint {command.checkpoint_id} was taken before")
+    patched(workflow.state, command.data)  # what cannot be restored is not taken
+    draft.emit(
+        CheckpointTaken(
+            **draft.about(command.workflow_id),
+            checkpoint_id=command.checkpoint_id,
+            step=command.step,
+            agent_id=command.agent_id,
+            data=command.data,
+            version=workflow.version,
+        )
+    )
+
+
+def _restore(draft: Draft, command: RestoreWorkflow, workflow: Workflow) -> None:
+    """The state as it was, with the checkpoint's data merged in: what the step had come to is part of it."""
+    checkpoint = workflow.checkpoint(command.checkpoint_id)
+    if checkpoint is None:
+        reason = f"no checkpoint with id {command.checkpoint_id!r} to restore {command.workflow_id} to"
+        if workflow.checkpoints:
+            reason += f": the oldest is {workflow.checkpoints[0].checkpoint_id}, older ones can be forked from"
+        raise Refusal("checkpoint_not_found", reason)
+    data = checkpoint.data.decode()
+    draft.emit(
+        WorkflowRestored(
+            **draft.about(command.workflow_id),
+            checkpoint_id=checkpoint.checkpoint_id,
+            step=checkpoint.step,
+            state=patched(checkpoint.state, data).decode(),
+            data=data,
+            agent_id=command.agent_id,
+            version=workflow.version + 1,
+        )
+    )
+
+
+def _pause_or_resume(draft: Draft, command: PauseWorkflow | ResumeWorkflow, workflow: Workflow) -> None:
+    about, version = draft.about(command.workflow_id), workflow.version + 1
+    match command:
+        case PauseWorkflow():
+            if workflow.status == "paused":
+                raise Refusal("workflow_paused", f"workflow {command.workflow_id} is paused already")
+            draft.emit(WorkflowPaused(**about, paused_by=command.paused_by, reason=command.reason, version=version))
+        case ResumeWorkflow():
+            if workflow.status != "paused":
+                raise Refusal("workflow_running", f"workflow {command.workflow_id} is not paused")
+            draft.emit(WorkflowResumed(**about, resumed_by=command.resumed_by, reason=command.reason, version=version))
+
+
+def _end(draft: Draft, command: CompleteWorkflow | FailWorkflow | CancelWorkflow, workflow: Workflow) -> None:
+    about, version = draft.about(command.workflow_id), workflow.version + 1
+    if isinstance(command, CancelWorkflow):
+        by, reason = command.cancelled_by, command.reason
+        draft.emit(WorkflowCancelled(**about, cancelled_by=by, reason=reason, version=version))
+        return
+    if command.updates is not None:
+        patched(workflow.state, command.updates)
+    match command:
+        case CompleteWorkflow():
+            draft.emit(WorkflowCompleted(**about, result=command.result, version=version, updates=command.updates))
+        case FailWorkflow():
+            draft.emit(
+                WorkflowFailed(
+                    **about, error=command.error, result=command.result, version=version, updates=command.updates
+                )
+            )
+
+
+def _remove(draft: Draft, command: RemoveWorkflow, workflow: Workflow) -> None:
+    if workflow.ended_ms is None:
+        raise Refusal("workflow_live", f"workflow {command.workflow_id} is {workflow.status}: cancel it first")
+    over_ms = draft.now_ms - workflow.ended_ms
+    if over_ms < command.older_than_ms:
+        reason = f"workflow {command.workflow_id} has been over for {over_ms} ms, not for {command.older_than_ms}"
+        raise Refusal("workflow_recent", reason)
+    draft.emit(WorkflowRemoved(**draft.about(command.workflow_id), version=workflow.version))
