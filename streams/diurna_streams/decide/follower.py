@@ -18,7 +18,7 @@ from diurna_streams.log import Log, Reader, Record, TopicPartition
 logger = structlog.get_logger(__name__)
 
 
-PATIENCE_MS: Final = 30
+PATIENCE_MS: Final = 100
 """A decider goes on from what it decided, not from what it reads back: that may come late, many at a time."""
 
 Learn = Callable[[int], Awaitable[None]]
