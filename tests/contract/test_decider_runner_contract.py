@@ -19,7 +19,7 @@ from diurna_streams.decide import runner
 from diurna_streams.deciders.agents import RULES
 from diurna_streams.log import Log, Outgoing, TopicPartition
 from diurna_streams.log.kafka import KafkaLog
-from support.agents_book import fingerprint
+from support.book import fingerprint
 from support.deciding import (
     CODEC,
     RivalKafkaLog,

@@ -18,7 +18,7 @@ from diurna_schemas.topics import PARTITIONS, partition_of
 from diurna_streams.deciders import agents
 from diurna_streams.log import Record
 from diurna_streams.log.memory import MemoryReader
-from support.agents_book import fingerprint
+from support.book import fingerprint
 from support.deciding import BESIDE, CODEC, Judgement, answers, decided, deciding, ends, fold, judge, send
 from support.given import change_status
 from support.storm import Storm, StormLog, Weather

@@ -20,7 +20,7 @@ from diurna_streams.deciders import locks
 from diurna_streams.deciders.heap import Heap
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.deciders.window import SPAN_MS, Window
-from support.agents_book import check_size
+from support.book import check_size
 from support.given import START_MS, Partition
 from support.record_strategies import records_of
 
