@@ -18,13 +18,14 @@ import structlog
 
 from diurna_schemas.codec import Codec
 from diurna_schemas.envelope import Link, chain_hash, cloud_event, event_headers, header
-from diurna_schemas.errors import DiurnaError, TooLarge, Unavailable, UnknownSchema, Unreadable, shown
-from diurna_schemas.message import COMMAND_BYTES_MAX, Command, Heading
-from diurna_schemas.topics import TOPICS, check_partition
+from diurna_schemas.errors import DiurnaError, TooLarge, Unavailable, UnknownSchema
+from diurna_schemas.message import Heading
+from diurna_schemas.topics import TOPICS
 from diurna_streams import metrics, snapshots
 from diurna_streams.dead_letters import bury
 from diurna_streams.decide.follower import Follower, Learn, learns_nothing
 from diurna_streams.decide.history import Expected, History
+from diurna_streams.decide.reading import read_command
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.log import Log, Outgoing, Placement, Producer, Reader, Record, TopicPartition
 
@@ -252,7 +253,7 @@ class Decider:
 
     def _decided(self, owned: Owned, partition: int, record: Record) -> tuple[Any, str, Batch]:
         """The state and hash after a command, and its events. Raises `Unreadable` where it is none."""
-        command = self._read(record, partition)
+        command = read_command(record, self._codec)
         heading = Heading(record.offset, record.timestamp_ms, owned.incarnation)
         decision = self._rules.decide(owned.state, command, heading)
         added = Batch()
@@ -271,7 +272,12 @@ class Decider:
                 chain_hash(previous, at, event.type_name, key, value),
             )
             headers = event_headers(
-                event, link, partition=partition, correlation_id=correlation_id, traceparent=traceparent
+                event,
+                link,
+                partition=partition,
+                correlation_id=correlation_id,
+                traceparent=traceparent,
+                logic_version=self._rules.logic_version,
             )
             added.records.append(Outgoing(key, value, headers, event.at_ms))
             added.expected.append(Expected(link.hash, decision.state if index == last else None))
@@ -280,19 +286,6 @@ class Decider:
         if added.size_bytes > BATCH_BYTES_MAX:
             raise TooLarge("the events of one command", added.size_bytes, BATCH_BYTES_MAX)
         return decision.state, previous, added
-
-    def _read(self, record: Record, partition: int) -> Command:
-        if record.value is not None and len(record.value) > COMMAND_BYTES_MAX:
-            raise Unreadable(f"the command is {len(record.value)} bytes, at most {COMMAND_BYTES_MAX} are allowed")
-        command = self._codec.decode(record.value)
-        if not isinstance(command, Command) or command.topic != record.topic:
-            raise Unreadable(f"a {type(command).__name__} is no command of {record.topic}")
-        if command.is_tick:
-            return command
-        check_partition(command.key, partition)
-        if record.key is None or record.key != command.key.encode():
-            raise Unreadable(f"the record's key is {shown(record.key)}, the command's is {shown(command.key)}")
-        return command
 
     async def _write(self, owned: Owned, partition: int, batch: Batch) -> None:
         if not batch.records:
