@@ -4,6 +4,7 @@ The chain makes history single; only deciding it again proves it right.
 """
 
 from diurna_streams.audit.findings import Divergence, PartitionReport, Report
+from diurna_streams.audit.service import Auditor
 from diurna_streams.audit.verify import Progress, verify
 
-__all__ = ["Divergence", "PartitionReport", "Progress", "Report", "verify"]
+__all__ = ["Auditor", "Divergence", "PartitionReport", "Progress", "Report", "verify"]

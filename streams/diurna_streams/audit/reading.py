@@ -11,6 +11,7 @@ from diurna_schemas.errors import Unavailable, Unreadable
 from diurna_schemas.topics import TOPICS, Family, partition_of
 from diurna_streams.decide.follower import Learn
 from diurna_streams.log import Log, Reader, Record, TopicPartition
+from diurna_streams.snapshots import Settled
 
 _UNKNOWN_IDS_MAX: Final = 1_000
 _EMPTY_READS_MAX: Final = 30
@@ -76,6 +77,15 @@ class Tap:
         reader, self._reader = self._reader, None
         if reader is not None:
             await reader.close()
+
+
+def beginning(first_event: int, snapshot: Settled | None) -> Settled | None:
+    """Where to begin: nowhere else than at the first event, unless that is gone and a snapshot goes on from there."""
+    if first_event == 0:
+        return None
+    if snapshot is None or snapshot.head.next_offset < first_event:
+        raise Unavailable(f"the first {first_event} events are gone from the log, and no snapshot goes on from there")
+    return snapshot
 
 
 async def is_buried(log: Log, family: Family, command: Record) -> bool:

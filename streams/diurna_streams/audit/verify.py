@@ -9,16 +9,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from diurna_schemas.codec import Codec
-from diurna_schemas.errors import Unavailable, Unreadable
+from diurna_schemas.errors import Unreadable
 from diurna_schemas.topics import TOPICS
 from diurna_streams import snapshots
 from diurna_streams.audit.findings import PartitionReport, Report
-from diurna_streams.audit.reading import Lessons, Tap, is_buried
+from diurna_streams.audit.reading import Lessons, Tap, beginning, is_buried
 from diurna_streams.audit.refold import Refold
 from diurna_streams.decide.follower import Learn, learns_nothing
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.log import Log, Record, TopicPartition
-from diurna_streams.snapshots import Settled
 
 PATIENCE_SECONDS: Final = 10.0
 """So long may history stand still before an event that links to nothing: an owner may be about to go on."""
@@ -77,7 +76,7 @@ async def verify(
     reports: list[PartitionReport] = []
     for one, partition in places:
         settled = await snapshots.load(log, codec, one, partition)
-        begin = _beginning(starts[TopicPartition(one.family.events, partition)], settled)
+        begin = beginning(starts[TopicPartition(one.family.events, partition)], settled)
         first_command = starts[TopicPartition(one.family.commands, partition)]
         refold = Refold(
             one,
@@ -94,15 +93,6 @@ async def verify(
         finally:
             await course.close()
     return Report(reports, progress.seconds)
-
-
-def _beginning(first_event: int, snapshot: Settled | None) -> Settled | None:
-    """Where to begin: nowhere else than at the first event, unless that is gone and a snapshot goes on from there."""
-    if first_event == 0:
-        return None
-    if snapshot is None or snapshot.head.next_offset < first_event:
-        raise Unavailable(f"the first {first_event} events are gone from the log, and no snapshot goes on from there")
-    return snapshot
 
 
 @dataclass
