@@ -202,6 +202,27 @@ async def test_the_service_follows_what_is_decided_and_alarms_on_a_forged_event(
     await asyncio.wait([auditing])
 
 
+async def test_commands_that_pile_up_undecided_are_left_on_the_log_until_they_are_decided(
+    new_log: MakeLog, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service_module, "QUEUED_RECORDS_MAX", 20)
+    monkeypatch.setattr(service_module, "READ_RECORDS_MAX", 10)
+    log, rules = new_log(), locks.RULES
+    auditor = Auditor(new_log(), CODEC, [rules])
+    auditing = asyncio.create_task(auditor.run())
+    commands = work(rules, name, 60)
+    await send(log, *commands)
+    await eventually(lambda: any(course.behind for course in auditor.courses))
+    assert all(sum(course.refold.queued) <= 20 + 10 for course in auditor.courses)
+    async with two_owners(new_log, rules):
+        await decided(log, [command.command_id for command in commands], rules=rules)
+        report = clean(await verify(log, CODEC, [rules]))
+        await eventually(lambda: [course.refold.head.hash for course in auditor.courses] == heads(report))
+    assert auditor.divergences == []
+    auditing.cancel()
+    await asyncio.wait([auditing])
+
+
 def sample(gauge: Any) -> float:
     """The sum over the partitions of workflows."""
     (family,) = gauge.collect()

@@ -65,7 +65,7 @@ def test_exactly_the_commands_that_exist_are_listed() -> None:
         *(f"request {verb}" for verb in ("send", "show", "list", "cancel")),
         *(f"workflow {verb}" for verb in ("start", "list", "show", "history", "approve", "reject", "cancel")),
         *(f"event {verb}" for verb in ("publish", "tail", "trace")),
-        *("projection status", "dead-letter list"),
+        *("projection status", "dead-letter list", "audit verify"),
         *(f"schema {verb}" for verb in ("check", "register", "list")),
     }
 

@@ -16,7 +16,7 @@ from diurna_schemas.topics import TOPICS
 from diurna_streams import snapshots
 from diurna_streams.audit import metrics
 from diurna_streams.audit.findings import Divergence
-from diurna_streams.audit.reading import Lessons, beginning, is_buried
+from diurna_streams.audit.reading import Lessons, Tap, beginning, is_buried
 from diurna_streams.audit.refold import Refold
 from diurna_streams.decide.follower import Learn, learns_nothing
 from diurna_streams.deciders.rules import Rules
@@ -27,8 +27,11 @@ logger = structlog.get_logger(__name__)
 PATIENCE_MS: Final = 500
 """The auditor is in no hurry: read late and many at a time, it costs little."""
 READ_RECORDS_MAX: Final = 2_000
-QUEUED_RECORDS_MAX: Final = 20_000
-"""Records of one partition that wait for the other topic's; no more are read until they are fewer."""
+QUEUED_RECORDS_MAX: Final = 8_000
+"""Records of one partition that wait for the other topic's, such as commands while no decider runs.
+
+Where there are more, the partition is left alone, and read for itself when most of them are gone.
+"""
 LOOK_EVERY_SECONDS: Final = 5.0
 STANDSTILL_SECONDS: Final = 30.0
 """So long may an event link to nothing accepted, before the chain counts as broken."""
@@ -49,7 +52,7 @@ class Course:
         family, partition = self.refold.rules.family, self.refold.partition
         self.events = TopicPartition(family.events, partition)
         self.commands = TopicPartition(family.commands, partition)
-        self.paused: set[TopicPartition] = set()
+        self.behind: set[TopicPartition] = set()
 
     def give(self, record: Record) -> None:
         """Takes one record of either topic; one that was given before is passed over."""
@@ -64,11 +67,10 @@ class Course:
     def next_of(self, place: TopicPartition) -> int:
         return self.next_event if place == self.events else self.next_command
 
-    @property
-    def crowded(self) -> dict[TopicPartition, int]:
-        """How much waits of each topic."""
+    def waiting(self, place: TopicPartition) -> int:
+        """How many records of a topic were given and not looked at."""
         commands, events = self.refold.queued
-        return {self.commands: commands, self.events: events}
+        return events if place == self.events else commands
 
 
 class Auditor:
@@ -96,6 +98,7 @@ class Auditor:
         self._clock_s = clock_s
         self._by_place: dict[TopicPartition, Course] = {}
         self._looked_at = 0.0
+        self._read: list[Record] = []
         self.courses: list[Course] = []
         self.is_following = asyncio.Event()
         """Set once everything that comes from now on will be audited."""
@@ -147,9 +150,10 @@ class Auditor:
         await reader.start_at({place: course.next_of(place) for place, course in self._by_place.items()})
 
     async def _step(self, reader: Reader) -> None:
-        records = await reader.read(records_max=READ_RECORDS_MAX, wait_ms=PATIENCE_MS)
-        await self._lessons.take(records)
-        touched: dict[int, Course] = {}
+        self._read = self._read or await reader.read(records_max=READ_RECORDS_MAX, wait_ms=PATIENCE_MS)
+        await self._lessons.take(self._read)  # where the registry does not answer, these are what comes next
+        records, self._read = self._read, []
+        touched = {id(course): course for course in self.courses if course.behind}
         for record in records:
             course = self._by_place[TopicPartition(record.topic, record.partition)]
             if course.refold.divergence is None:
@@ -162,21 +166,44 @@ class Auditor:
             await self._look(reader)
 
     async def _advance(self, course: Course, reader: Reader) -> None:
-        refold = course.refold
-        refold.advance()
-        while refold.doubt is not None:
-            refold.settle(is_buried=await is_buried(self._log, refold.rules.family, refold.doubt))
+        refold, has_more = course.refold, True
+        while has_more:
             refold.advance()
-        if refold.divergence is not None:
-            await self._alarm(course, refold.divergence, reader)
-            return
-        for place, waiting in course.crowded.items():
-            if waiting > QUEUED_RECORDS_MAX and place not in course.paused:
-                course.paused.add(place)
+            if refold.divergence is not None:
+                await self._alarm(course, refold.divergence, reader)
+                return
+            if refold.doubt is not None:
+                refold.settle(is_buried=await is_buried(self._log, refold.rules.family, refold.doubt))
+            else:
+                has_more = await self._kept_in_bounds(course, reader)
+
+    async def _kept_in_bounds(self, course: Course, reader: Reader) -> bool:
+        """Leaves a topic alone of which too much waits, and reads what was left once most of it is gone."""
+        has_more = False
+        for place in (course.commands, course.events):
+            if place not in course.behind and course.waiting(place) > QUEUED_RECORDS_MAX:
+                course.behind.add(place)
                 await reader.drop([place])
-            elif waiting <= QUEUED_RECORDS_MAX // 4 and place in course.paused:
-                course.paused.discard(place)
-                await reader.start_at({place: course.next_of(place)})
+            elif place in course.behind and course.waiting(place) <= QUEUED_RECORDS_MAX // 4:
+                await self._catch_up(course, place, reader)
+                has_more = True
+        return has_more
+
+    async def _catch_up(self, course: Course, place: TopicPartition, reader: Reader) -> None:
+        """Reads some of what was left on the log; at its end the partition is followed with all others again."""
+        end = (await self._log.ends([place]))[place]
+        tap = Tap(self._log, place, course.next_of(place))
+        try:
+            while tap.next_offset < end and course.waiting(place) <= QUEUED_RECORDS_MAX:
+                records = await tap.read()
+                await self._lessons.take(records)
+                for record in records:
+                    course.give(record)
+        finally:
+            await tap.close()
+        if tap.next_offset >= end:
+            course.behind.discard(place)
+            await reader.start_at({place: course.next_of(place)})
 
     async def _look(self, reader: Reader) -> None:
         """Measures, and finds what shows only in that nothing comes any more."""
@@ -207,6 +234,7 @@ class Auditor:
         metrics.DIVERGED.labels(topic=family.events, partition=partition).set(1)
         metrics.DIVERGENCES.labels(family=family.name, kind=divergence.kind).inc()
         logger.critical("history is not what the rules say", **divergence.to_json())
+        course.behind.clear()
         await reader.drop([course.events, course.commands])
 
     def _measure(self, course: Course, ends: dict[TopicPartition, int]) -> None:
