@@ -25,6 +25,7 @@ from diurna_streams import metrics, snapshots
 from diurna_streams.dead_letters import bury
 from diurna_streams.decide.follower import Follower, Learn, learns_nothing
 from diurna_streams.decide.history import Expected, History
+from diurna_streams.decide.pace import Pace
 from diurna_streams.decide.reading import read_command
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.log import Log, Outgoing, Placement, Producer, Reader, Record, TopicPartition
@@ -34,8 +35,6 @@ logger = structlog.get_logger(__name__)
 BATCH_BYTES_MAX: Final = 900_000
 SNAPSHOT_EVERY_EVENTS: Final = 10_000
 SNAPSHOT_EVERY_MS: Final = 5 * 60_000
-TICK_PAUSE_MS: Final = 50
-"""Between two ticks of a partition: the broker's clock may be a little behind ours."""
 IDLE_MS_MAX: Final = 1_000
 RETRY_PAUSE_S: Final = 0.2
 
@@ -49,7 +48,9 @@ class Owned:
     hash: str
     incarnation: int
     next_command: int
-    ticked_ms: int = 0
+    pace: Pace = field(default_factory=Pace)
+    behind_ms: int = 0
+    """How far our clock was behind the log's when a command was read last: what is due is due by the log's."""
     snapshot_count: int = 0
     snapshot_ms: int = 0
 
@@ -205,6 +206,7 @@ class Decider:
         if owned is None:
             return  # taken away while these were read
         batch = Batch()
+        owned.behind_ms = max(records[-1].timestamp_ms - self._clock_ms(), 0)
         try:
             for record in records:
                 if record.offset < owned.next_command:
@@ -307,10 +309,14 @@ class Decider:
         logger.warning("giving up what was not read back", family=self._rules.family.name, partition=partition, why=why)
         metrics.RECOVERIES.labels(family=self._rules.family.name).inc()
         self._owned.pop(partition, None)
-        if (producer := self._producer) is not None:
+        await self._throw_away(self._producer)
+        await self._recover(partition, commands)
+
+    async def _throw_away(self, producer: Producer | None) -> None:
+        """After an error a producer may fail for good. Whoever else is writing with it finds that out, and recovers."""
+        if producer is not None and self._producer is producer:
             self._producer = None
             await producer.close()
-        await self._recover(partition, commands)
 
     async def _bury(self, record: Record, error: BaseException) -> None:
         producer = await self._writer()
@@ -324,39 +330,39 @@ class Decider:
         """Sends a tick when something is due. An extra or a late one costs only time, never truth."""
         while True:
             self._wake.clear()
-            now_ms = self._clock_ms()
             wait_ms = IDLE_MS_MAX
             for partition, owned in list(self._owned.items()):
                 due_ms = self._rules.next_due_ms(owned.state)
                 if due_ms is None:
                     continue
-                at_ms = max(due_ms, owned.ticked_ms + TICK_PAUSE_MS)
-                if at_ms <= now_ms:
-                    owned.ticked_ms = now_ms
-                    await self._send_tick(partition, now_ms)
-                    at_ms = now_ms + TICK_PAUSE_MS
-                wait_ms = min(wait_ms, at_ms - now_ms)
+                left_ms = owned.pace.left_ms(owned.state, due_in_ms=due_ms - self._clock_ms() - owned.behind_ms)
+                if left_ms <= 0:
+                    left_ms = owned.pace.ticked(owned.state)
+                    await self._send_tick(partition)
+                wait_ms = min(wait_ms, left_ms)
             try:
                 async with asyncio.timeout(max(wait_ms, 1) / 1000):
                     await self._wake.wait()
             except TimeoutError:
                 continue
 
-    async def _send_tick(self, partition: int, now_ms: int) -> None:
+    async def _send_tick(self, partition: int) -> None:
         tick = self._rules.tick(partition, f"tick-{uuid.uuid4()}")
         headers = cloud_event(
             id=tick.command_id,
             type_name=tick.type_name,
             source=f"/deciders/{self._rules.family.name}",
             subject=tick.key,
-            at_ms=now_ms,
+            at_ms=self._clock_ms(),
         )
+        producer: Producer | None = None
         try:
             producer = await self._writer()
             record = Outgoing(tick.key.encode(), self._codec.encode(tick), headers)
             await producer.send(self._rules.family.commands, partition, record)
         except Unavailable as error:
             logger.warning("a tick was not acknowledged; another follows", partition=partition, error=str(error))
+            await self._throw_away(producer)
 
     # --- snapshots --------------------------------------------------------------------------------------
 
@@ -372,15 +378,18 @@ class Decider:
             self._tasks.create_task(self._snapshot(history.settled, partition), name="snapshot")
 
     async def _snapshot(self, settled: snapshots.Settled, partition: int) -> None:
+        producer: Producer | None = None
         try:
+            producer = await self._writer()
             size = await snapshots.write(
                 settled,
                 rules=self._rules,
                 partition=partition,
                 codec=self._codec,
-                producer=await self._writer(),
+                producer=producer,
                 at_ms=cast("int", settled.state.now_ms),
             )
             logger.info("snapshot", family=self._rules.family.name, partition=partition, size_bytes=size)
         except Exception:  # deciding goes on without: recovery only takes longer
             logger.exception("no snapshot was written", family=self._rules.family.name, partition=partition)
+            await self._throw_away(producer)
