@@ -48,7 +48,7 @@ class Habits:
     """How a client behaves. Chances are one in so many; 0 is never."""
 
     resources: tuple[str, ...]
-    leases_s: tuple[float, ...] = (1.0, 2.0, 3.0)
+    leases_s: tuple[float, ...] = (1.0, 2.0, 3.0, 8.0)
     waits_s: tuple[float, ...] = (0.0, 2.0, 6.0)
     accesses_max: int = 4
     pause_s: tuple[float, float] = (0.0, 0.3)

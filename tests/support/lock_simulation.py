@@ -265,9 +265,10 @@ class Simulation:
                 await connection.close()
                 self.start_client()
             case "administrator" if self.climate.has_administrator and chance.random() < 0.3:
+                self.numbers += 1
                 command = force_release(
                     chance.choice(self.climate.habits.resources), grace_ms=chance.choice([0, 2_000])
-                )
+                ).model_copy(update={"command_id": f"administrator-{self.numbers}"})
                 log.append(LOCKS.commands, partition_of(command.key), [outgoing(command)])
             case _:
                 return
@@ -355,15 +356,16 @@ async def cancelled(task: asyncio.Task[Any]) -> None:
 
 
 @contextmanager
-def counted_ids(seed: int) -> Iterator[None]:
-    """The ids of ticks come from the seed, as all else does."""
-    chance, whole = random.Random(seed), runner.uuid
-    counted = SimpleNamespace(uuid4=lambda: uuid.UUID(int=chance.getrandbits(128)))
-    runner.uuid = counted  # type: ignore[assignment]
+def all_from(seed: int) -> Iterator[None]:
+    """What else is left to chance comes from the seed too: the ids of ticks, and how long senders wait to try again."""
+    chance, whole, before = random.Random(seed), runner.uuid, random.getstate()
+    random.seed(seed)
+    runner.uuid = SimpleNamespace(uuid4=lambda: uuid.UUID(int=chance.getrandbits(128)))  # type: ignore[assignment]
     try:
         yield
     finally:
         runner.uuid = whole
+        random.setstate(before)
 
 
 def simulate(seed: int, climate: Climate | None = None) -> Judged:
@@ -372,5 +374,5 @@ def simulate(seed: int, climate: Climate | None = None) -> Judged:
     async def run() -> Judged:
         return await Simulation(seed, climate or Climate(has_clock_steps=seed % 2 == 0)).run()
 
-    with counted_ids(seed), structlog.testing.capture_logs():
+    with all_from(seed), structlog.testing.capture_logs():
         return virtual_time.run(run())
