@@ -14,7 +14,7 @@ import os
 import pytest
 
 from support.lock_client import Habits
-from support.lock_simulation import Climate, Judged, SimulatedGuard, simulate
+from support.lock_simulation import Judged, LockClimate, SimulatedGuard, simulate
 from support.locks_mutants import (
     Mutate,
     barging,
@@ -89,7 +89,7 @@ EXPECTED: dict[Mutate, set[str]] = {
     unclaimed_grants_last: {"nothing_outlasts_its_deadline"},
 }
 """Who must notice which mutant; others may, too."""
-IMPATIENT = Climate(
+IMPATIENT = LockClimate(
     seconds=30,
     deciders=1,
     clients=4,
@@ -104,7 +104,7 @@ def test_a_mutant_of_the_rules_is_caught(mutate: Mutate, monkeypatch: pytest.Mon
     mutate(monkeypatch)
     noticed: set[str] = set()
     for seed in range(MUTANT_SEEDS):
-        climate = Climate(seconds=20, has_clock_steps=seed % 2 == 0)
+        climate = LockClimate(seconds=20, has_clock_steps=seed % 2 == 0)
         judged = simulate(seed, IMPATIENT if mutate is token_without_phase else climate)
         noticed |= judged.wrong.keys()
         if noticed >= EXPECTED[mutate]:

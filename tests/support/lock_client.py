@@ -31,7 +31,7 @@ from diurna_schemas.message import Command, Event
 from diurna_schemas.topics import LOCKS, PARTITIONS
 from diurna_streams.log import TopicPartition
 from support.lock_checkers import CLOCK_SPREAD, SAFETY_S
-from support.lock_history import Kind, Operation
+from support.lock_history import Kind, Operation, Outcome
 from support.locks_book import is_answer
 
 
@@ -142,11 +142,10 @@ class LockClient:
         except TimeoutError:
             if not is_leaving:
                 return None
-        await self._release(operation.resource_id, operation.lock_id, operation.lease_s)
-        return turn.result() if turn.done() else LockWaitCancelled(
-            command_id=operation.command_id, at_ms=0, resource_id=operation.resource_id, lock_id=operation.lock_id,
-            agent_id=self.name, waited_ms=0,
-        )  # fmt: skip
+        left = await self._release(operation.resource_id, operation.lock_id, operation.lease_s)
+        if turn.done():
+            return turn.result()
+        return None if left == "unknown" else _left(operation)
 
     async def _work(self, held: _Held) -> None:
         for _ in range(self.chance.randint(1, self.habits.accesses_max)):
@@ -183,20 +182,19 @@ class LockClient:
                 self._end(operation, "unknown")
         return False
 
-    async def _release(self, resource_id: str, lock_id: str, lease_s: float) -> None:
+    async def _release(self, resource_id: str, lock_id: str, lease_s: float) -> Outcome:
         operation = self._call("release", resource_id, lock_id, lease_s)
-        answer = await self._ask(
-            ReleaseLock(
-                command_id=operation.command_id, resource_id=resource_id, lock_id=lock_id, agent_id=self.name
-            )
+        command = ReleaseLock(
+            command_id=operation.command_id, resource_id=resource_id, lock_id=lock_id, agent_id=self.name
         )  # fmt: skip
-        match answer:
+        match await self._ask(command):
             case ResourceUnlocked() | LockWaitCancelled():
                 self._end(operation, "ok")
             case LockCommandRefused():
                 self._end(operation, "no")
             case _:
                 self._end(operation, "unknown")
+        return operation.outcome
 
     async def _ask(self, command: Command) -> Event | None:
         """Sends the command until it is answered; none where patience was shorter than whatever went on."""
@@ -232,8 +230,8 @@ class LockClient:
         self.wrote(operation)
         return operation
 
-    def _end(self, operation: Operation, outcome: str, token: int | None = None) -> None:
-        operation.ends(self.clock_s(), outcome, token)  # type: ignore[arg-type]
+    def _end(self, operation: Operation, outcome: Outcome, token: int | None = None) -> None:
+        operation.ends(self.clock_s(), outcome, token)
         self.wrote(operation)
 
     def _sure_until(self, operation: Operation) -> float:
@@ -251,3 +249,10 @@ class _Held:
     token: int
     lease_s: float
     sure_until_s: float
+
+
+def _left(operation: Operation) -> Event:
+    return LockWaitCancelled(
+        command_id=operation.command_id, at_ms=0, resource_id=operation.resource_id, lock_id=operation.lock_id,
+        agent_id=operation.client, waited_ms=0,
+    )  # fmt: skip
