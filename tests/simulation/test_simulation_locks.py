@@ -51,7 +51,7 @@ def test_nothing_that_may_go_wrong_breaks_a_promise_about_locks(seed: int) -> No
     assert {"refused", "flushed_late", "acknowledgement_lost", "sent_twice", "crash", "stop"} <= happened.keys()
     assert judged.report.total("duplicates") > 0, "the owners never met"
     assert judged.report.total("aliens") > 0, "no zombie wrote"
-    assert len({access.lock_id for access in history.accesses if access.is_accepted}) > 20
+    assert len({access.lock_id for access in history.accesses if access.is_accepted}) > 5
     assert any(operation.outcome == "unknown" for operation in history.operations)
 
 
