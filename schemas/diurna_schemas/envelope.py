@@ -151,10 +151,10 @@ def event_headers(
             causation_id=event.command_id,
             traceparent=traceparent,
         ),
+        *version,
         ("chain_at", link.at.encode()),
         ("chain_previous", link.previous.encode()),
         ("chain_hash", link.hash.encode()),
-        *version,
     )
 
 

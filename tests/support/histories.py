@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from diurna_schemas.codec import Codec
@@ -120,14 +120,14 @@ def relinked(records: Sequence[Record]) -> list[Record]:
         type_name = header(record.headers, "ce_type") or ""
         digest = chain_hash(previous, link.at, type_name, record.key or b"", record.value or b"")
         headers = with_header(with_header(record.headers, "chain_previous", previous), "chain_hash", digest)
-        found.append(replace(record, offset=offset, headers=headers))
+        found.append(record._replace(offset=offset, headers=headers))
         previous = digest
     return found
 
 
 def renumbered(records: Sequence[Record]) -> list[Record]:
     """The records with offsets that follow one another."""
-    return [replace(record, offset=offset) for offset, record in enumerate(records)]
+    return [record._replace(offset=offset) for offset, record in enumerate(records)]
 
 
 def with_header(headers: Headers, name: str, value: str) -> Headers:
@@ -137,7 +137,7 @@ def with_header(headers: Headers, name: str, value: str) -> Headers:
 def with_event(record: Record, change: Callable[[Any], Event]) -> Record:
     """The record with another event in it, and its old hash."""
     event = change(CODEC.decode(record.value))
-    return replace(record, value=CODEC.encode(event), timestamp_ms=event.at_ms)
+    return record._replace(value=CODEC.encode(event), timestamp_ms=event.at_ms)
 
 
 def flipped(value: bytes, at: int) -> bytes:

@@ -12,10 +12,9 @@ from typing import Any
 
 import pytest
 
-from diurna_schemas.chain import Head, Verdict
-from diurna_schemas.envelope import Link
 from diurna_streams.deciders.heap import Heap
 from diurna_streams.deciders.window import Window
+from support.chain_mutants import everything, have_readers_judge_by, order_only
 
 decide_module = importlib.import_module("diurna_streams.deciders.locks.decide")
 evolve_module = importlib.import_module("diurna_streams.deciders.locks.evolve")
@@ -26,20 +25,12 @@ Mutate = Callable[[pytest.MonkeyPatch], None]
 
 def no_chain(patch: pytest.MonkeyPatch) -> None:
     """Every reader accepts everything."""
-
-    def everything(_head: Head, _link: Link) -> Verdict:
-        return Verdict.ACCEPTED
-
-    patch.setattr(Head, "judge", everything)
+    have_readers_judge_by(everything, patch)
 
 
 def order_without_chain(patch: pytest.MonkeyPatch) -> None:
     """Readers look at the order alone, and not at what an event links to."""
-
-    def monotone(head: Head, link: Link) -> Verdict:
-        return Verdict.DUPLICATE if link.order <= head.order else Verdict.ACCEPTED
-
-    patch.setattr(Head, "judge", monotone)
+    have_readers_judge_by(order_only, patch)
 
 
 def token_without_phase(patch: pytest.MonkeyPatch) -> None:

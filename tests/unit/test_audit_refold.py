@@ -101,7 +101,7 @@ def middle(past: History, kind: type[Event] | None = None) -> int:
 def test_a_flipped_byte_is_named(past: History) -> None:
     at, events = middle(past), list(past.events)
     value = events[at].value or b""
-    events[at] = replace(events[at], value=flipped(value, len(value) - 3))
+    events[at] = events[at]._replace(value=flipped(value, len(value) - 3))
     found = wrong(audited(past, events))
     assert (found.kind, found.position) == ("edited", events[at].position)
 
@@ -133,7 +133,7 @@ def test_a_missing_event_is_named_by_what_follows_it(past: History) -> None:
 
 def test_a_forged_link_is_named(past: History) -> None:
     at, events = middle(past), list(past.events)
-    events[at] = replace(events[at], headers=with_header(events[at].headers, "chain_previous", "f" * 32))
+    events[at] = events[at]._replace(headers=with_header(events[at].headers, "chain_previous", "f" * 32))
     found = wrong(audited(past, events))
     assert (found.kind, found.position) == ("unlinked", events[at].position)
     assert found.found.endswith("f" * 32)
@@ -172,16 +172,16 @@ def test_half_an_answer_at_the_end_is_named() -> None:
 def test_an_event_under_another_command_s_name_is_named(past: History) -> None:
     at, events = middle(past), list(past.events)
     for name in sorted(RELIED_ON - {"chain_at", "logicversion", "ce_type"}):
-        damaged = replace(events[at], headers=with_header(events[at].headers, name, "somebody-else"))
+        damaged = events[at]._replace(headers=with_header(events[at].headers, name, "somebody-else"))
         found = wrong(audited(past, [*events[:at], damaged, *events[at + 1 :]]))
         assert (found.kind, found.position) == ("envelope", damaged.position), name
-    late = replace(events[at], timestamp_ms=events[at].timestamp_ms + 1)
+    late = events[at]._replace(timestamp_ms=events[at].timestamp_ms + 1)
     assert wrong(audited(past, [*events[:at], late, *events[at + 1 :]])).kind == "envelope"
 
 
 def test_an_accepted_event_of_junk_is_named(past: History) -> None:
     at, events = middle(past), list(past.events)
-    events[at] = replace(events[at], value=b"\0\0\0\0\1junk")
+    events[at] = events[at]._replace(value=b"\0\0\0\0\1junk")
     found = wrong(audited(past, relinked(events)))
     assert (found.kind, found.position) == ("unreadable", events[at].position)
 
@@ -199,13 +199,13 @@ def test_whatever_byte_of_whatever_event_is_flipped_its_place_is_named(seed: int
     part = chance.choice(sorted(parts))
     if part in {"key", "value"}:
         whole = getattr(record, part)
-        events[at] = replace(record, **{part: flipped(whole, chance.randrange(len(whole)))})
+        events[at] = record._replace(**{part: flipped(whole, chance.randrange(len(whole)))})
     else:
         headers = tuple(
             (name, flipped(text, chance.randrange(len(text))) if name == part else text)
             for name, text in record.headers
         )
-        events[at] = replace(record, headers=headers)
+        events[at] = record._replace(headers=headers)
     assert wrong(audited(past, events)).position == record.position, part
 
 
@@ -221,7 +221,7 @@ def test_commands_that_retention_took_are_folded_and_the_rest_is_decided_again(f
         assert found.divergence is None
         assert (found.counts.folded, found.counts.redecided) == (before, len(past.events) - before)
         assert state_hash(past.rules, found.state) == state_hash(past.rules, past.state)
-    damaged = [replace(past.events[0], value=flipped(past.events[0].value or b"", 9)), *past.events[1:]]
+    damaged = [past.events[0]._replace(value=flipped(past.events[0].value or b"", 9)), *past.events[1:]]
     assert wrong(audited(past, damaged, first_command=len(past.commands))).position.offset == 0
 
 
@@ -293,13 +293,13 @@ def test_a_command_that_was_buried_leads_to_nothing_and_one_that_was_not_is_miss
 def test_junk_among_the_commands_leads_to_nothing(past: History) -> None:
     first = past.events[0]
     at = link_of(first.headers).command_offset
-    commands = [replace(record, value=b"junk") if record.offset == at else record for record in past.commands]
+    commands = [record._replace(value=b"junk") if record.offset == at else record for record in past.commands]
     found = wrong(audited(replace(past, commands=commands)))
     assert (found.kind, found.position) == ("surplus", first.position)
     idle = {record.offset for record in past.commands} - {
         link_of(record.headers).command_offset for record in past.events
     }
-    commands = [replace(record, value=b"junk") if record.offset in idle else record for record in past.commands]
+    commands = [record._replace(value=b"junk") if record.offset in idle else record for record in past.commands]
     clean = audited(replace(past, commands=commands))
     assert clean.divergence is None
     assert clean.counts.unreadable > 0
@@ -309,8 +309,8 @@ def test_duplicates_and_aliens_are_counted_and_harm_nobody(past: History) -> Non
     at = middle(past)
     link = link_of(past.events[at].headers)
     stale = link_of(past.events[0].headers).hash
-    zombie = replace(past.events[at], headers=with_header(past.events[at].headers, "chain_previous", stale))
-    nothing = replace(past.events[at], headers=())
+    zombie = past.events[at]._replace(headers=with_header(past.events[at].headers, "chain_previous", stale))
+    nothing = past.events[at]._replace(headers=())
     events = renumbered(
         [*past.events[:at], zombie, nothing, past.events[at - 1], *past.events[at:], past.events[0], *past.events[-2:]]
     )

@@ -17,6 +17,8 @@ _UNKNOWN_IDS_MAX: Final = 1_000
 _EMPTY_READS_MAX: Final = 30
 _READ_WAIT_MS: Final = 1_000
 _RECORDS_MAX: Final = 1_000
+_PATIENCE_MS: Final = 20
+"""At the end of a partition the last records come so much later; on the long way there each costs less."""
 
 
 class Lessons:
@@ -59,7 +61,7 @@ class Tap:
         Raises `Unreadable` where they are gone from the log, `Unavailable` where none come for long.
         """
         if self._reader is None:
-            self._reader = await self._log.reader()
+            self._reader = await self._log.reader(patience_ms=_PATIENCE_MS)
             await self._reader.start_at({self.place: self.next_offset})
         for _ in range(_EMPTY_READS_MAX):
             if records := await self._reader.read(records_max=_RECORDS_MAX, wait_ms=_READ_WAIT_MS):
