@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -77,8 +78,6 @@ def auditor() -> Role:
     """Decides everything again as it happens, and says where history is not what the rules say. It yields to others."""
 
     async def run(ready: Ready) -> None:
-        import os
-
         from diurna.connection import Connection
         from diurna_streams.audit import Auditor
         from diurna_streams.conduct import ALL_RULES

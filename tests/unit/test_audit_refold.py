@@ -17,9 +17,10 @@ from diurna_schemas.codec import Codec
 from diurna_schemas.envelope import link_of
 from diurna_schemas.locks import LockDenied, LockQueued, ResourceLocked, ResourceUnlocked
 from diurna_schemas.message import Event
+from diurna_schemas.workflows import CreateWorkflow, UpdateWorkflowState
 from diurna_streams.audit.findings import Divergence
 from diurna_streams.audit.refold import RELIED_ON, Refold, state_hash
-from diurna_streams.deciders import locks
+from diurna_streams.deciders import locks, workflows
 from diurna_streams.log import Record
 from diurna_streams.snapshots import Settled
 from support.book import CODEC, restarted
@@ -184,6 +185,16 @@ def test_an_accepted_event_of_junk_is_named(past: History) -> None:
     events[at] = events[at]._replace(value=b"\0\0\0\0\1junk")
     found = wrong(audited(past, relinked(events)))
     assert (found.kind, found.position) == ("unreadable", events[at].position)
+
+
+def test_an_event_that_goes_on_from_nothing_is_named_where_it_can_only_be_folded() -> None:
+    create = CreateWorkflow(command_id="c", workflow_id="w", workflow_type="t")
+    update = UpdateWorkflowState(command_id="u", workflow_id="w", updates="{}")
+    past = history(workflows.RULES, [(create, START_MS), (update, START_MS + 1)])
+    elsewhere = with_event(past.events[1], lambda event: event.model_copy(update={"workflow_id": "another"}))
+    found = wrong(audited(past, relinked([past.events[0], elsewhere]), first_command=2))
+    assert (found.kind, found.position.offset) == ("unreadable", 1)
+    assert "KeyError" in found.found
 
 
 @settings(max_examples=150, deadline=None)

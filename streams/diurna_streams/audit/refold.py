@@ -15,7 +15,7 @@ import orjson
 from diurna_schemas.chain import Head, Verdict
 from diurna_schemas.codec import Codec, schema_id_of
 from diurna_schemas.envelope import Link, chain_hash, event_headers, header, link_of, logic_version_of
-from diurna_schemas.errors import BrokenChain, DiurnaError, Unreadable
+from diurna_schemas.errors import BrokenChain, Unreadable
 from diurna_schemas.ids import Position
 from diurna_schemas.message import Event, Heading
 from diurna_streams.audit.findings import Counts, Divergence, Kind, PartitionReport
@@ -248,10 +248,9 @@ class Refold:
         heading = Heading(record.offset, record.timestamp_ms, self._incarnation)
         try:
             decision = self.rules.decide(self.state, read_command(record, self.codec), heading)
-        except DiurnaError:
-            self.counts.unreadable += 1
-            return
-        except Exception:  # whoever decided it buried it for the same reason; if not, its events are surplus
+        except (
+            Exception
+        ):  # no command, or a fault in the rules: who decided it buried it; if not, its events are surplus
             self.counts.unreadable += 1
             return
         self.counts.commands += 1
@@ -283,7 +282,8 @@ class Refold:
             expected = f"{_relied_on(headers)} at {event.at_ms} ms"
             found = f"{_relied_on(record.headers)} at {record.timestamp_ms} ms"
             return self._diverge("envelope", record.position, expected, found, link.command_offset)
-        self.state = self.rules.evolve(self.state, event, link.command_offset)
+        if not self._evolve(record, event, link):
+            return False
         self._expected.popleft()
         self.counts.redecided += 1
         return True
@@ -318,13 +318,22 @@ class Refold:
             event = self.codec.decode(record.value)
         except Unreadable as error:
             return self._diverge("unreadable", record.position, f"an event of {record.topic}", str(error))
-        self.state = self.rules.evolve(self.state, event, link.command_offset)
+        if not self._evolve(record, event, link):
+            return False
         self.counts.folded += 1
         if link.incarnation == self._incarnation:
             self._expected.clear()
             while self._commands and self._commands[0].offset <= link.command_offset:
                 self._commands.popleft()
             self.next_command = max(self.next_command, link.command_offset + 1)
+        return True
+
+    def _evolve(self, record: Record, event: Any, link: Link) -> bool:
+        try:
+            self.state = self.rules.evolve(self.state, event, link.command_offset)
+        except Exception as error:  # such as an event about something that never began
+            found = f"{self._shown(record)}: {type(error).__name__}: {error}"
+            return self._diverge("unreadable", record.position, "an event that goes on from the ones before", found)
         return True
 
     def _is_intact(self, record: Record, link: Link) -> bool:

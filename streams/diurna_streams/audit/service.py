@@ -45,6 +45,7 @@ class Course:
     refold: Refold
     next_event: int
     next_command: int
+    is_touched: bool = False
     strayed_at: float | None = None
     told: tuple[int, int, int, int, int] = (0, 0, 0, 0, 0)
 
@@ -153,14 +154,16 @@ class Auditor:
         self._read = self._read or await reader.read(records_max=READ_RECORDS_MAX, wait_ms=PATIENCE_MS)
         await self._lessons.take(self._read)  # where the registry does not answer, these are what comes next
         records, self._read = self._read, []
-        touched = {id(course): course for course in self.courses if course.behind}
         for record in records:
             course = self._by_place[TopicPartition(record.topic, record.partition)]
             if course.refold.divergence is None:
                 course.give(record)
-                touched[id(course)] = course
-        for course in touched.values():
-            await self._advance(course, reader)
+                course.is_touched = True
+        for course in self.courses:
+            if course.is_touched or course.behind:
+                course.is_touched = True  # until it got through: where something does not answer, it comes again
+                await self._advance(course, reader)
+                course.is_touched = False
         if self._clock_s() - self._looked_at >= LOOK_EVERY_SECONDS:
             self._looked_at = self._clock_s()
             await self._look(reader)
