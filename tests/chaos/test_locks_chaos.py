@@ -52,7 +52,7 @@ from support.stack import Embedded
 
 pytestmark = [pytest.mark.chaos, pytest.mark.stack, pytest.mark.timeout(300)]
 SUPPORT = Path(__file__).parents[1] / "support"
-STORM_SECONDS = float(os.environ.get("DIURNA_CHAOS_SECONDS", "35"))
+STORM_SECONDS = float(os.environ.get("DIURNA_CHAOS_SECONDS", "30"))
 SLACK_MS = 30_000
 """A lease that only a tick ends waits for whoever is down: the broker takes seconds to come back."""
 CHECKERS = everywhere(slack_ms=SLACK_MS, has_clock_steps=False)
