@@ -182,8 +182,8 @@ async def test_locks_hold_while_everything_around_them_dies(stage: Stage, tmp_pa
     assert verdicts(history, CHECKERS) == {}
     assert report.is_clean, "\n".join(map(str, report.divergences))
     assert happened.keys() >= {"owner killed", "owner stopped", "holder stopped", "broker killed", "Postgres killed"}
-    assert sum(operation.outcome == "ok" for operation in operations) > 40
-    assert len({access.lock_id for access in history.accesses if access.is_accepted}) > 10
+    assert sum(operation.outcome == "ok" for operation in operations) > 20
+    assert len({access.lock_id for access in history.accesses if access.is_accepted}) > 5
     if shutil.which("go"):
         verdict = judge_locks(operations, picture=tmp_path / "history.html")
         print(f"Porcupine says {verdict}")
