@@ -5,6 +5,7 @@ It knows nothing of logs and deciders: only what clients asked for, when, and wh
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import shutil
@@ -58,7 +59,9 @@ def built() -> Path:
     if fetched.returncode != 0:
         why = (fetched.stderr.strip().splitlines() or ["no reason was given"])[-1]
         pytest.skip(f"the outside judge's module cannot be fetched: {why}")
-    program = Path(tempfile.mkdtemp(prefix="diurna-judge-")) / "judge"
+    folder = tempfile.mkdtemp(prefix="diurna-judge-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    program = Path(folder) / "judge"
     done = subprocess.run(
         [go, "build", "-o", str(program), "."],
         cwd=PROGRAM, capture_output=True, text=True, timeout=BUILD_SECONDS, check=False,
