@@ -51,6 +51,7 @@ def processes(settings: Settings, addresses: Addresses) -> Sequence[ProcessSpec]
         spec("server", "server", "--host", host, "--port", str(port), stage=0),
         spec("decider", "decider", "--member", "embedded", stage=1),
         spec("projector", "projector", "--member", "embedded", stage=1),
+        spec("auditor", "auditor", stage=1),
         *(spec(name, "agent", name, stage=2, stop_seconds=_AGENT_STOP_SECONDS, env=tools) for name in AGENTS),
     ]
 

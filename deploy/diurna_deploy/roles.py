@@ -1,8 +1,9 @@
-"""What each process does: the server, the deciders, the projector, one agent."""
+"""What each process does: the server, the deciders, the projector, the auditor, one agent."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ Ready = Callable[[], None]
 Role = Callable[[Ready], Awaitable[None]]
 
 ORCHESTRATOR: Final = "orchestrator"
+_AUDITOR_NICENESS: Final = 10
 
 
 def deciders(*, member: str | None = None) -> Role:
@@ -68,6 +70,25 @@ def projector(*, member: str | None = None) -> Role:
             except asyncio.CancelledError:
                 stop.set()
                 await work
+
+    return run
+
+
+def auditor() -> Role:
+    """Decides everything again as it happens, and says where history is not what the rules say. It yields to others."""
+
+    async def run(ready: Ready) -> None:
+        from diurna.connection import Connection
+        from diurna_streams.audit import Auditor
+        from diurna_streams.conduct import ALL_RULES
+        from diurna_streams.decide.follower import learns_nothing
+
+        os.nice(_AUDITOR_NICENESS)
+        async with await Connection.open(source="/auditors") as connection, asyncio.TaskGroup() as tasks:
+            found = Auditor(connection.log, connection.codec, ALL_RULES, learn=connection.learn or learns_nothing)
+            tasks.create_task(found.run(), name="audit")
+            await found.is_following.wait()
+            ready()
 
     return run
 

@@ -1,4 +1,4 @@
-"""One process of Diurna: `python -m diurna_deploy.worker server|decider|projector|agent NAME`.
+"""One process of Diurna: `python -m diurna_deploy.worker server|decider|projector|auditor|agent NAME`.
 
 Each role loads only what it needs. SIGTERM and SIGINT end it gracefully; a part that fails for good ends the process
 with 1, and whoever started it starts it again.
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 logger = structlog.get_logger(__name__)
 
-ROLES: Final = ("server", "decider", "projector", "agent")
+ROLES: Final = ("server", "decider", "projector", "auditor", "agent")
 FAILED: Final = 1
 Ready = Callable[[], None]
 PRELOADED: Final = (
@@ -41,6 +41,7 @@ PRELOADED: Final = (
     "diurna.network",
     "httpcore",
     "diurna_streams.conduct",
+    "diurna_streams.audit",
     "diurna_streams.project.projector",
     "faust.app",
     "faust.worker",
@@ -75,6 +76,10 @@ def main(arguments: list[str] | None = None) -> int:
     name = given.name or given.role
     logs.configure(process=name, level=given.log_level, as_json=given.log_format == "json")
     role = _role(given.role, given.name, given)
+    if given.metrics_port is not None:
+        from prometheus_client import start_http_server
+
+        start_http_server(given.metrics_port, given.host)
     try:
         import uvloop
 
@@ -118,6 +123,8 @@ def _role(role: str, name: str | None, given: argparse.Namespace) -> Role:
             return roles.deciders(member=given.member)
         case "projector":
             return roles.projector(member=given.member)
+        case "auditor":
+            return roles.auditor()
         case _:
             return roles.agent(name or "", work_dir=given.work_dir)
 
@@ -140,8 +147,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m diurna_deploy.worker", description=__doc__)
     parser.add_argument("role", choices=ROLES)
     parser.add_argument("name", nargs="?", help="which agent")
-    parser.add_argument("--host", default="127.0.0.1", help="where the server listens")
+    parser.add_argument("--host", default="127.0.0.1", help="where the server, and the metrics, listen")
     parser.add_argument("--port", type=int, default=8009, help="where the server listens")
+    parser.add_argument("--metrics-port", type=int, help="serves Prometheus' metrics of the process there")
     parser.add_argument("--work-dir", type=Path, help="where agents keep clones and worktrees")
     parser.add_argument("--member", help="the name under which a decider or projector gets its partitions back at once")
     parser.add_argument("--ready-file", type=Path, help="made once the process does its work")

@@ -20,6 +20,7 @@ GENESIS: Final = "0" * 32
 """The hash before the first event of a partition."""
 _NAMESPACE = uuid.UUID("6f1d8a4e-3c0b-5d4a-9a55-0d1a7c2e9b10")
 CONTENT_TYPE: Final = b"application/avro"
+LOGIC_VERSION: Final = "logicversion"
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,9 +127,19 @@ def command_headers(
 
 
 def event_headers(
-    event: Event, link: Link, *, partition: int, correlation_id: str | None, traceparent: str | None
+    event: Event,
+    link: Link,
+    *,
+    partition: int,
+    correlation_id: str | None,
+    traceparent: str | None,
+    logic_version: int = 1,
 ) -> Headers:
-    """The headers of a decided event, its link in the chain among them."""
+    """The headers of a decided event, its link in the chain among them.
+
+    `logic_version` says by which rules it was decided; the first ones go without saying.
+    """
+    version = () if logic_version == 1 else ((LOGIC_VERSION, str(logic_version).encode()),)
     return (
         *cloud_event(
             id=event_id(event.topic, link.incarnation, partition, link.command_offset, link.index),
@@ -140,10 +151,19 @@ def event_headers(
             causation_id=event.command_id,
             traceparent=traceparent,
         ),
+        *version,
         ("chain_at", link.at.encode()),
         ("chain_previous", link.previous.encode()),
         ("chain_hash", link.hash.encode()),
     )
+
+
+def logic_version_of(headers: Iterable[tuple[str, bytes]]) -> int:
+    """By which version of the rules an event was decided; 0 where the header says nothing that could be one."""
+    for key, value in headers:
+        if key == LOGIC_VERSION:
+            return int(value) if _VERSION.fullmatch(value) else 0
+    return 1
 
 
 def header(headers: Iterable[tuple[str, bytes]], name: str) -> str | None:
@@ -180,3 +200,4 @@ def link_parts(headers: Sequence[tuple[str, bytes]]) -> tuple[tuple[int, int, in
 # Bounded, because headers come from anywhere: a number of thousands of digits would be another error than ours.
 _PLACE = re.compile(rb"([0-9]{1,18})\.([0-9]{1,18})\.([0-9]{1,18})")
 _HEX_DIGITS: Final = b"0123456789abcdef"
+_VERSION = re.compile(rb"[0-9]{1,9}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import sys
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from diurna_schemas.message import Command
 from diurna_schemas.topics import AGENTS, PARTITIONS, TOPICS, partition_of
 from diurna_streams.log import TopicPartition
 from diurna_streams.log.kafka import KafkaLog
+from support.crowd import Crowd
 from support.deciding import answers, decided, ends, judge, outgoing
 from support.given import complete, register, submit
 from support.stack import Embedded
@@ -37,48 +37,12 @@ async def broker() -> AsyncIterator[str]:
     await stack.close()
 
 
-class Owners:
-    """Three deciders as processes; one of them is killed now and then, and another takes its place."""
-
-    def __init__(self, bootstrap_servers: str, chance: random.Random) -> None:
-        self._bootstrap_servers = bootstrap_servers
-        self._chance = chance
-        self._alive: list[asyncio.subprocess.Process] = []
-        self._started: list[asyncio.subprocess.Process] = []
-        self._drains: set[asyncio.Task[bytes]] = set()
-        self.kills = 0
-
-    async def start(self) -> None:
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, str(PROCESS), self._bootstrap_servers, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL, limit=2**24,
-        )  # fmt: skip
-        assert process.stdout is not None
-        self._started.append(process)
-        async with asyncio.timeout(60):
-            while b"ready" not in await process.stdout.readline():
-                assert process.returncode is None, "the decider ended"
-        self._alive.append(process)
-        self._drains.add(asyncio.create_task(process.stdout.read()))
-
-    async def kill_until(self, over_at: float) -> None:
-        starting: set[asyncio.Task[None]] = set()
-        while time.monotonic() < over_at:
-            await asyncio.sleep(self._chance.uniform(0.2, 1.5))
-            if len(self._alive) < 2:
-                continue  # the one that takes its place is still starting
-            victim = self._alive.pop(self._chance.randrange(len(self._alive)))
-            victim.kill()
-            await victim.wait()
-            self.kills += 1
-            starting.add(asyncio.create_task(self.start()))
-        await asyncio.gather(*starting)
-
-    async def stop(self) -> None:
-        for process in self._started:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+async def kill_until(owners: Crowd, over_at: float, chance: random.Random) -> None:
+    """Kills one of the deciders now and then."""
+    while time.monotonic() < over_at:
+        await asyncio.sleep(chance.uniform(0.2, 1.5))
+        await owners.kill_one()
+    await owners.settled()
 
 
 async def client(log: KafkaLog, agent_id: str, over_at: float, chance: random.Random) -> dict[str, tuple[float, float]]:
@@ -112,17 +76,17 @@ async def client(log: KafkaLog, agent_id: str, over_at: float, chance: random.Ra
     return times
 
 
-async def test_history_stays_single_and_right_while_its_deciders_are_killed(broker: str) -> None:
+async def test_history_stays_single_and_right_while_its_deciders_are_killed(broker: str, tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(2**32)
     print(f"chaos, seed {seed}")
     chance = random.Random(seed)
     async with KafkaLog(broker, client_id="chaos-client") as log:
         await log.provision(TOPICS.values())
-        owners = Owners(broker, chance)
+        owners = Crowd(PROCESS, lambda _: (broker, AGENTS.name), chance, tmp_path)
         try:
-            await asyncio.gather(owners.start(), owners.start(), owners.start())
+            await owners.start(3)
             over_at = time.monotonic() + STORM_SECONDS
-            killing = asyncio.create_task(owners.kill_until(over_at))
+            killing = asyncio.create_task(kill_until(owners, over_at, chance))
             clients = [client(log, f"agent-{number}", over_at, random.Random(chance.random())) for number in range(6)]
             times: dict[str, tuple[float, float]] = {}
             for answered in await asyncio.gather(*clients):
@@ -130,7 +94,7 @@ async def test_history_stays_single_and_right_while_its_deciders_are_killed(brok
             await killing
             await decided(log, times)
         finally:
-            await owners.stop()
+            await owners.end()
         found = [await judge(log, partition) for partition in range(PARTITIONS)]
     events = [event for judgement in found for event in judgement.events]
     assert owners.kills >= 5

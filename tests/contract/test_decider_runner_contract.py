@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -18,12 +18,9 @@ from diurna_streams import snapshots
 from diurna_streams.decide import runner
 from diurna_streams.deciders.agents import RULES
 from diurna_streams.log import Log, Outgoing, TopicPartition
-from diurna_streams.log.kafka import KafkaLog
-from support.agents_book import fingerprint
+from support.book import fingerprint
 from support.deciding import (
     CODEC,
-    RivalKafkaLog,
-    RivalMemoryLog,
     answers,
     decided,
     deciding,
@@ -34,42 +31,9 @@ from support.deciding import (
     send,
 )
 from support.given import Partition, complete, register, submit
-from support.own_kafka import own_kafka
 from support.teams import eventually
 
 MakeLog = Callable[[], Log]
-
-
-@pytest.fixture(scope="module")
-async def broker() -> AsyncIterator[str]:
-    """A broker of this module's own: rivals, broken snapshots and made-up events are nobody else's past."""
-    async with own_kafka() as bootstrap_servers:
-        yield bootstrap_servers
-
-
-@pytest.fixture(params=["memory", pytest.param("kafka", marks=pytest.mark.stack)])
-def servers(request: pytest.FixtureRequest) -> str | None:
-    return None if request.param == "memory" else str(request.getfixturevalue("broker"))
-
-
-@pytest.fixture
-async def new_log(servers: str | None) -> AsyncIterator[MakeLog]:
-    """Gives connections to one log; on memory they are one object. Every member is given every partition."""
-    if servers is None:
-        memory = RivalMemoryLog()
-        await memory.provision(TOPICS.values())
-        yield lambda: memory
-        return
-    made: list[KafkaLog] = []
-
-    def connect() -> Log:
-        made.append(RivalKafkaLog(servers, client_id="runner-contract"))
-        return made[-1]
-
-    await connect().provision(TOPICS.values())
-    yield connect
-    for log in made:
-        await log.close()
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ def inputs(tmp_path: Path, variant: Variant = "good") -> list[str]:
 def test_status_names_the_addresses_and_the_processes(diurna: Any) -> None:
     found = diurna.json("status")
     assert all(found[name] for name in ("api_url", "kafka_bootstrap_servers", "database_url", "schema_registry_url"))
-    assert {process["name"] for process in found["processes"]} >= TEAM | {"server", "decider", "projector"}
+    assert {process["name"] for process in found["processes"]} >= TEAM | {"server", "decider", "projector", "auditor"}
     assert httpx.get(f"{found['api_url']}/health").json()["status"] == "healthy"
     assert "/workflows" in httpx.get(f"{found['api_url']}/openapi.json").json()["paths"]
     assert httpx.get(f"{found['schema_registry_url']}/subjects").json()

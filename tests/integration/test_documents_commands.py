@@ -30,6 +30,7 @@ DOCUMENTS = (
     "docs/how-to/restore-and-fork.md",
     "docs/how-to/kafka-ui.md",
     "docs/how-to/rebuild-the-tables.md",
+    "docs/how-to/audit-the-log.md",
 )
 ELSEWHERE = {
     "uv run diurna demo": "test_demo.py",
@@ -47,6 +48,7 @@ ELSEWHERE = {
     ".ci/renew-pins": "changes the working tree; what it writes is in uv.toml",
     "git diff uv.toml": "git's own",
     "uv sync": "uv's own",
+    "python -m diurna_deploy.worker auditor --metrics-port 9464": "test_audit_process.py",
 }
 
 

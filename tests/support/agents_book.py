@@ -1,13 +1,11 @@
-"""A second opinion on decisions about agents: books kept from the events alone, which notice what must never happen."""
+"""A second opinion on decisions about agents: who works on what, kept from the events alone."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
-
-import orjson
 
 from diurna_schemas.agents import (
     AgentCommandRefused,
@@ -31,21 +29,16 @@ from diurna_schemas.agents import (
     RequestTimedOut,
     ResponseLate,
 )
-from diurna_schemas.codec import Codec
-from diurna_schemas.envelope import Link, event_headers
-from diurna_schemas.message import Command, Event, Heading
-from diurna_streams.conduct import ALL_RULES
-from diurna_streams.decide.runner import BATCH_BYTES_MAX
+from diurna_schemas.message import Command, Event
 from diurna_streams.deciders.agents.state import AgentsState
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.deciders.window import SPAN_MS
-from diurna_streams.log import Outgoing
+from support.book import Ledger, keep
 from support.given import cancel, change_status, complete, deregister, mark_stale, register, submit, tick
 
 AGEING_MS = 90_000
 """What the longest wait for a turn may be, beside requests that came later."""
 RANK = {"urgent": 0, "high": 1, "normal": 2, "low": 3}
-CODEC = Codec.numbered()
 
 
 @dataclass
@@ -66,63 +59,24 @@ class Job:
 
 
 @dataclass
-class Book:
-    """Checks one decision after another; an `AssertionError` says which rule of rules was broken."""
+class Book(Ledger):
+    """Instances and requests as the events tell of them."""
 
-    rules: Rules[Any, Any, Any]
-    state: Any = None
-    offset: int = 0
-    now_ms: int = 0
+    REPEATED = AgentCommandRepeated
     workers: dict[tuple[str, str], Worker] = field(default_factory=dict[tuple[str, str], Worker])
     live: dict[str, Job] = field(default_factory=dict[str, Job])
     ended_ms: dict[str, int] = field(default_factory=dict[str, int])
-    seen: dict[str, tuple[list[int], int]] = field(default_factory=dict[str, tuple[list[int], int]])
     submitted_count: int = 0
     ended_count: int = 0
 
-    def __post_init__(self) -> None:
-        self.state = self.rules.initial
-
-    def put(self, command: Command, log_ms: int) -> tuple[AgentsEvent, ...]:
-        heading = Heading(self.offset, log_ms)
-        decision = self.rules.decide(self.state, command, heading)
-        assert decision.events == self.rules.decide(self.state, command, heading).events, "decided twice, differently"
-        self.check_fold(decision.state, decision.events)
-        check_size(decision.events)
-        now_ms = max(self.now_ms, log_ms)
-        for event in decision.events:
-            assert event.at_ms == now_ms, "time went back, or an event is not of its time"
-            assert event.command_id == command.command_id
-            self.take(event)
-        if decision.events:
-            self.now_ms = now_ms
-        self.check_answer(command, decision.events)
-        self.state = decision.state
-        self.offset += 1
-        self.check_state(self.state)
-        return decision.events
-
-    def check_fold(self, decided: Any, events: tuple[AgentsEvent, ...]) -> None:
-        folded = self.state
-        for event in events:
-            folded = self.rules.evolve(folded, event, self.offset)
-        assert fingerprint(folded) == fingerprint(decided), "the state is not the fold of the events"
-
-    def check_answer(self, command: Command, events: tuple[AgentsEvent, ...]) -> None:
-        answers = [event for event in events if is_answer(command, event)]
+    def answers(self, command: Command, events: Sequence[Event]) -> list[Event]:
+        answers = [event for event in events if is_answer(event)]
         is_many = isinstance(command, DeregisterAgent | ChangeStatus) and command.instance_id is None
         if command.is_tick or isinstance(command, MarkStale):
             assert len(answers) <= 1
         else:
             assert len(answers) == 1 or (is_many and answers), f"{len(answers)} answers to {command!r}"
-        repeated = [event for event in events if isinstance(event, AgentCommandRepeated)]
-        offsets, seen_ms = self.seen.get(command.command_id, ([], 0))
-        if repeated:
-            assert repeated[0].first_offset in offsets, "it was never seen before"
-        elif answers and offsets:
-            assert self.now_ms - seen_ms >= SPAN_MS, "a command was decided twice"
-        if events:
-            self.seen[command.command_id] = ([*offsets, self.offset], self.now_ms)
+        return answers
 
     def take(self, event: AgentsEvent) -> None:
         match event:
@@ -213,7 +167,8 @@ class Book:
             self.put_back(request_id)
         return worker
 
-    def check_state(self, state: AgentsState) -> None:
+    def check_state(self, command: Command, now_ms: int) -> None:
+        state: AgentsState = self.state
         assert self.submitted_count == len(self.live) + self.ended_count
         assert set(state.requests) == set(self.live), "what is live is not what was submitted and did not end"
         for (agent_id, name), worker in self.workers.items():
@@ -231,47 +186,8 @@ class Book:
             assert not waiting or agent.freest() is None or agent_id in state.ready, "work waits beside a free instance"
 
 
-def check_size(events: Iterable[Event]) -> None:
-    """Whether one batch holds the events of a command, with the headers the runner gives them."""
-    records: list[Outgoing] = []
-    for event in events:
-        key, value = event.key.encode(), CODEC.encode(event)
-        link = Link(1, 2**42, 999, "a" * 32, "b" * 32)
-        headers = event_headers(event, link, partition=0, correlation_id=None, traceparent="t" * 55)
-        records.append(Outgoing(key, value, headers, event.at_ms))
-    size = sum(
-        len(record.key or b"")
-        + len(record.value or b"")
-        + sum(len(name) + len(text) + 8 for name, text in record.headers)
-        for record in records
-    )
-    assert size <= BATCH_BYTES_MAX, f"{len(records)} events of one command are {size} bytes: no batch holds them"
-
-
-def fingerprint(state: Any) -> bytes:
-    """All a state remembers, heaps included where they mean something, in one order."""
-    heaps: dict[str, Any] = {}
-    if isinstance(state, AgentsState):
-        heaps = {
-            "due": sorted(list(due) for due in set(state.due) if state.is_due_live(due)),
-            "queues": {
-                agent_id: sorted(list(place) for place in set(agent.queue) if state.is_waiting(place))
-                for agent_id, agent in state.agents.items()
-            },
-            "ready": sorted(state.ready),
-        }
-    return orjson.dumps([_dumped(state), heaps], option=orjson.OPT_SORT_KEYS)
-
-
-def _dumped(state: Any) -> Any:
-    for rules in ALL_RULES:
-        if type(rules.initial) is type(state):
-            return rules.dump(state)
-    raise AssertionError(f"no rules for a {type(state).__name__}")
-
-
-def is_answer(command: Command, event: AgentsEvent) -> bool:
-    """Whether an event answers the command, and is not what time did beside it."""
+def is_answer(event: Event) -> bool:
+    """Whether an event answers its command, and is not what time did beside it."""
     match event:
         case AgentCommandRefused() | AgentCommandRepeated() | RequestRejected() | RequestSubmitted() | ResponseLate():
             return True
@@ -279,7 +195,8 @@ def is_answer(command: Command, event: AgentsEvent) -> bool:
             return True
         case RequestCompleted() | RequestCancelled():
             return True
-        case RequestDispatched() | AttemptTimedOut() | RequestTimedOut() | RequestDeadLettered():
+        case _:
+            assert isinstance(event, RequestDispatched | AttemptTimedOut | RequestTimedOut | RequestDeadLettered)
             return False
 
 
@@ -351,16 +268,8 @@ class Random:
 
 
 def run(rules: Rules[Any, Any, Any], seed: int, commands: int) -> Book:
-    """A random partition, checked after every command. Beside it runs a twin that restarts again and again."""
+    """A random partition of agents, checked after every command."""
     chance = random.Random(seed)
-    book, source = Book(rules), Random(chance)
-    twin = rules.initial
-    for _ in range(commands):
-        command, log_ms = source.next(book)
-        if chance.random() < 0.1:
-            twin = rules.load(orjson.loads(orjson.dumps(rules.dump(twin))))
-            assert fingerprint(twin) == fingerprint(book.state), "a restart changes what is remembered"
-        decided = rules.decide(twin, command, Heading(book.offset, log_ms))
-        twin = decided.state
-        assert book.put(command, log_ms) == decided.events, "a restarted decider decides something else"
+    book = Book(rules)
+    keep(book, Random(chance), chance, commands)
     return book

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from diurna_schemas.agents import AgentStatusChanged
 from diurna_schemas.chain import Acceptor, Head, Verdict
-from diurna_schemas.envelope import Link, chain_hash, event_headers, link_of
+from diurna_schemas.envelope import link_of
 from diurna_schemas.errors import Unavailable
-from diurna_schemas.message import Command
-from diurna_schemas.topics import AGENTS, TOPICS, partition_of
+from diurna_schemas.message import Command, Heading
+from diurna_schemas.topics import TOPICS, partition_of
 from diurna_streams.decide import Decider
-from diurna_streams.deciders.agents import RULES
-from diurna_streams.log import Outgoing
+from diurna_streams.decide.reading import read_command
+from diurna_streams.deciders import agents
+from diurna_streams.deciders.rules import Rules
+from diurna_streams.log import Outgoing, Record
 from diurna_streams.log.memory import MemoryProducer
 from support.agents_book import Book, Random
 from support.deciding import CODEC, RivalMemoryLog, outgoing
+from support.histories import event_record
 
 STEPS_MS = (-5_000, -300, 0, 0, 0, 1, 20, 400, 4_000)
 
 
 @dataclass
 class Weather:
-    """How often what happens; one in so many."""
+    """How often what happens; one in so many, 0 is never."""
 
     refused: int = 12
     acknowledgement_lost: int = 12
@@ -33,17 +36,24 @@ class Weather:
     zombies: int = 10
     sent_twice: int = 6
     crashes: int = 25
-    skipped: int = 0
 
 
 class StormLog(RivalMemoryLog):
     """Memory whose writes fail, land late, or are not acknowledged, and onto which zombies write."""
 
-    def __init__(self, chance: random.Random, weather: Weather) -> None:
+    def __init__(
+        self,
+        chance: random.Random,
+        weather: Weather,
+        *,
+        rules: Rules[Any, Any, Any] = agents.RULES,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None:
         self.now_ms = 1_790_000_000_000
-        super().__init__(clock_ms=lambda: self.now_ms)
+        super().__init__(clock_ms=clock_ms or (lambda: self.now_ms))
         self.chance = chance
         self.weather = weather
+        self.rules = rules
         self.is_calm = False
         self.late: list[tuple[str, int, list[Outgoing]]] = []
         self.happened: dict[str, int] = {}
@@ -58,6 +68,15 @@ class StormLog(RivalMemoryLog):
     async def producer(self) -> StormProducer:
         return StormProducer(self)
 
+    async def lag(self) -> None:
+        """Others get in between."""
+        for _ in range(self.chance.randrange(4)):
+            await asyncio.sleep(0)
+
+    def hold_back(self, topic: str, partition: int, records: Sequence[Outgoing]) -> None:
+        """Keeps what its writer believes to be lost."""
+        self.late.append((topic, partition, list(records)))
+
     def flush(self) -> None:
         """Writes what was held back, in any order."""
         self.chance.shuffle(self.late)
@@ -66,23 +85,36 @@ class StormLog(RivalMemoryLog):
             self.append(topic, partition, records)
 
     def haunt(self, partition: int) -> None:
-        """A zombie decides a command to come, from what it knew some events ago."""
-        records = self.records(AGENTS.events, partition)
+        """A zombie decides the last command there is, from what it knew some events ago."""
+        family = self.rules.family
+        commands = self.records(family.commands, partition)
         acceptor = Acceptor(Head())
-        accepted = [record for record in records if acceptor.accept(record.offset, record.headers) is Verdict.ACCEPTED]
-        if len(accepted) < 3:
+        accepted = [
+            record
+            for record in self.records(family.events, partition)
+            if acceptor.accept(record.offset, record.headers) is Verdict.ACCEPTED
+        ]
+        if len(accepted) < 3 or not commands:
             return
-        known = link_of(self.chance.choice(accepted[:-1]).headers)
-        offset = len(self.records(AGENTS.commands, partition))
-        event = AgentStatusChanged(
-            command_id="zombie", at_ms=self.now_ms, agent_id="worker", instance_id="one", previous="active",
-            status="offline", reason="from the grave",
-        )  # fmt: skip
-        value, at = CODEC.encode(event), f"1.{offset}.0"
-        digest = chain_hash(known.hash, at, event.type_name, b"worker", value)
-        link = Link(1, offset, 0, known.hash, digest)
-        headers = event_headers(event, link, partition=partition, correlation_id=None, traceparent=None)
-        self.append(AGENTS.events, partition, [Outgoing(b"worker", value, headers, event.at_ms)])
+        known = accepted[: self.chance.randrange(1, len(accepted))]
+        written = self._decided_late(known, commands[-1])
+        if written:
+            self.append(family.events, partition, written)
+            self.happened["haunted"] = self.happened.get("haunted", 0) + 1
+
+    def _decided_late(self, known: Sequence[Record], command: Record) -> list[Outgoing]:
+        state = self.rules.initial
+        for record in known:
+            state = self.rules.evolve(state, CODEC.decode(record.value), link_of(record.headers).command_offset)
+        heading = Heading(command.offset, command.timestamp_ms)
+        previous = link_of(known[-1].headers).hash
+        written: list[Outgoing] = []
+        for index, event in enumerate(self.rules.decide(state, read_command(command, CODEC), heading).events):
+            place = (command.offset, index)
+            made = event_record(self.rules, event, place, previous, offset=0, partition=command.partition)
+            previous = link_of(made.headers).hash
+            written.append(Outgoing(made.key, made.value, made.headers, made.timestamp_ms))
+        return written
 
 
 class StormProducer(MemoryProducer):
@@ -94,12 +126,11 @@ class StormProducer(MemoryProducer):
 
     async def send_batch(self, topic: str, partition: int, records: Sequence[Outgoing]) -> int:
         storm = self._storm
-        for _ in range(storm.chance.randrange(4)):
-            await asyncio.sleep(0)  # others get in between
+        await storm.lag()
         if storm.happens("refused"):
             raise Unavailable("refused")
         if storm.happens("flushed_late"):
-            storm.late.append((topic, partition, list(records)))
+            storm.hold_back(topic, partition, records)
             raise Unavailable("held back")
         offset = storm.append(topic, partition, records)
         if storm.happens("acknowledgement_lost"):
@@ -110,7 +141,7 @@ class StormProducer(MemoryProducer):
 
 @dataclass
 class Storm:
-    """Deciders that all believe they own everything, clients that repeat themselves, and the weather."""
+    """Deciders of agents that all believe they own everything, clients that repeat themselves, and the weather."""
 
     seed: int
     weather: Weather = field(default_factory=Weather)
@@ -123,7 +154,7 @@ class Storm:
         self._running: list[asyncio.Task[None]] = []
 
     def _start(self) -> None:
-        decider = Decider(self.log, CODEC, RULES, clock_ms=lambda: self.log.now_ms)
+        decider = Decider(self.log, CODEC, agents.RULES, clock_ms=lambda: self.log.now_ms)
         self._running.append(asyncio.create_task(decider.run()))
 
     async def _crash(self) -> None:
@@ -148,7 +179,7 @@ class Storm:
         log = self.log
         for _ in range(self.deciders_count):
             self._start()
-        source, book = Random(self.chance), Book(RULES)
+        source, book = Random(self.chance), Book(agents.RULES)
         for _ in range(commands):
             command = source.command(book)
             source.sent.append(command)
@@ -158,8 +189,6 @@ class Storm:
                 await self._crash()
             if log.late and self.chance.random() < 0.3:
                 log.flush()
-            if log.happens("zombies"):
-                log.haunt(partition_of("worker"))
             for _ in range(self.chance.randrange(6)):
                 await asyncio.sleep(0)
 
@@ -171,6 +200,8 @@ class Storm:
         if self.log.happens("sent_twice"):
             again = self.chance.choice(self.sent)
             self.log.append(again.topic, partition_of(again.key), [outgoing(again)])
+        if self.log.happens("zombies"):
+            self.log.haunt(partition_of(command.key))
 
     async def _calm(self) -> None:
         done = await asyncio.wait(self._running)

@@ -66,6 +66,7 @@ def test_exactly_the_commands_that_exist_are_listed() -> None:
         *(f"workflow {verb}" for verb in ("start", "list", "show", "history", "checkpoints", "restore", "fork")),
         *(f"workflow {verb}" for verb in ("approve", "reject", "pause", "resume", "cancel")),
         *(f"event {verb}" for verb in ("publish", "tail", "trace")),
+        "audit verify",
         *(f"projection {verb}" for verb in ("status", "rebuild", "verify", "promote", "rollback")),
         *(f"replay {verb}" for verb in ("recover", "verify")),
         *(f"dead-letter {verb}" for verb in ("list", "redrive", "discard")),

@@ -19,7 +19,8 @@ from diurna_schemas.message import Command, Event
 from diurna_streams.deciders.agents import RULES, state
 from diurna_streams.deciders.heap import Heap
 from diurna_streams.deciders.window import Window
-from support.agents_book import Book, check_size, run
+from support.agents_book import Book, run
+from support.book import check_size
 from support.given import START_MS, Partition, cancel, complete, deregister, mark_stale, register, submit, tick
 
 decide_module = importlib.import_module("diurna_streams.deciders.agents.decide")

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import heapq
 import importlib
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any, get_args
 
 import orjson
@@ -12,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diurna_schemas.agents import AgentsCommand
+from diurna_schemas.envelope import GENESIS
 from diurna_schemas.locks import AcquireLock, LocksCommand, TickLocks
 from diurna_schemas.message import Command, Heading
 from diurna_schemas.workflows import WorkflowsCommand
@@ -20,9 +29,11 @@ from diurna_streams.deciders import locks
 from diurna_streams.deciders.heap import Heap
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.deciders.window import SPAN_MS, Window
-from support.agents_book import check_size
+from support import agents_book, locks_book
+from support.book import CODEC, check_size
 from support.given import START_MS, Partition
 from support.record_strategies import records_of
+from support.workflows_source import WorkflowsRandom
 
 locks_module = importlib.import_module("diurna_streams.deciders.locks.decide")
 ITEMS = st.lists(st.one_of(st.tuples(st.integers(0, 20), st.integers(0, 5)), st.none()), max_size=80)
@@ -155,6 +166,38 @@ def test_every_family_is_pure_folds_its_events_and_restarts_as_it_was(rules: Rul
             assert due_ms is None or due_ms > max(state.now_ms, now_ms) or not decision.events
 
     holds()
+
+
+def test_what_is_decided_does_not_depend_on_the_order_of_hashes() -> None:
+    """Every process hashes text differently: an order that comes from a set or a map would differ between owners."""
+    commands: dict[str, list[tuple[str, int]]] = {}
+    sources: dict[str, Callable[[], tuple[Command, int]]] = {
+        "agents": _of_a_book(agents_book.Book(ALL_RULES[0]), agents_book.Random(random.Random(5))),
+        "locks": _of_a_book(locks_book.LocksBook(locks.RULES), locks_book.LocksRandom(random.Random(5))),
+        "workflows": WorkflowsRandom(random.Random(5)).next,
+    }
+    for family, source in sources.items():
+        drawn = [source() for _ in range(400)]
+        commands[family] = [(base64.b64encode(CODEC.encode(command)).decode(), log_ms) for command, log_ms in drawn]
+    process = Path(__file__).parents[1] / "support" / "fold_process.py"
+    chains = [
+        subprocess.run(
+            [sys.executable, str(process)], input=json.dumps(commands), capture_output=True, text=True, check=True,
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]  # fmt: skip
+    assert chains[0] == chains[1]
+    assert GENESIS not in json.loads(chains[0]).values()
+
+
+def _of_a_book(book: Any, source: Any) -> Callable[[], tuple[Command, int]]:
+    def draw() -> tuple[Command, int]:
+        command, log_ms = source.next(book)
+        book.put(command, log_ms)
+        return command, log_ms
+
+    return draw
 
 
 def test_a_crowd_of_leases_and_waits_is_settled_in_batches_that_can_be_written() -> None:

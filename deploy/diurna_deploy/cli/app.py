@@ -8,6 +8,7 @@ import typer
 
 from diurna_deploy.cli import (
     agents,
+    audit,
     benches,
     dead_letters,
     events,
@@ -55,4 +56,5 @@ app.add_typer(projections.app, name="projection")
 app.add_typer(replays.app, name="replay")
 app.add_typer(dead_letters.app, name="dead-letter")
 app.add_typer(schemas.app, name="schema")
+app.add_typer(audit.app, name="audit")
 benches.add_to(app)

@@ -28,7 +28,7 @@ def start(
         bool, typer.Option("--detach", "-d", help="Return once everything answers, and leave it running.")
     ] = False,
 ) -> None:
-    """Starts Kafka, Postgres, the registry, the deciders, the projector, the API and six agents."""
+    """Starts Kafka, Postgres, the registry, deciders, projector and auditor, the API and six agents."""
     from diurna_deploy.lifecycle import start_stack, stop_stack, wait_for_interrupt
 
     settings = _settings(session)

@@ -1,6 +1,6 @@
 """Loads once what every worker needs, and forks workers from that: `python -m diurna_deploy.stack.nursery STATE_DIR`.
 
-A worker spends about a second of processor time on imports, nine of them spend nine. One nursery spends it once, while
+A worker spends about a second of processor time on imports, ten of them spend ten. One nursery spends it once, while
 Kafka and Postgres are still starting; a fork takes some milliseconds, and its memory is shared until it is written to.
 
 Forking is safe here because the nursery has one thread, no event loop and no connection, ever. It forks twice: the one

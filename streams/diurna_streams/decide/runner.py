@@ -18,13 +18,15 @@ import structlog
 
 from diurna_schemas.codec import Codec
 from diurna_schemas.envelope import Link, chain_hash, cloud_event, event_headers, header
-from diurna_schemas.errors import DiurnaError, TooLarge, Unavailable, UnknownSchema, Unreadable, shown
-from diurna_schemas.message import COMMAND_BYTES_MAX, Command, Heading
-from diurna_schemas.topics import TOPICS, check_partition
+from diurna_schemas.errors import DiurnaError, TooLarge, Unavailable, UnknownSchema
+from diurna_schemas.message import Heading
+from diurna_schemas.topics import TOPICS
 from diurna_streams import metrics, snapshots
 from diurna_streams.dead_letters import bury
 from diurna_streams.decide.follower import Follower, Learn, learns_nothing
 from diurna_streams.decide.history import Expected, History
+from diurna_streams.decide.pace import Pace
+from diurna_streams.decide.reading import read_command
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.log import Log, Outgoing, Placement, Producer, Reader, Record, TopicPartition
 
@@ -33,8 +35,6 @@ logger = structlog.get_logger(__name__)
 BATCH_BYTES_MAX: Final = 900_000
 SNAPSHOT_EVERY_EVENTS: Final = 10_000
 SNAPSHOT_EVERY_MS: Final = 5 * 60_000
-TICK_PAUSE_MS: Final = 50
-"""Between two ticks of a partition: the broker's clock may be a little behind ours."""
 IDLE_MS_MAX: Final = 1_000
 RETRY_PAUSE_S: Final = 0.2
 
@@ -48,7 +48,9 @@ class Owned:
     hash: str
     incarnation: int
     next_command: int
-    ticked_ms: int = 0
+    pace: Pace = field(default_factory=Pace)
+    behind_ms: int = 0
+    """How far our clock was behind the log's when a command was read last: what is due is due by the log's."""
     snapshot_count: int = 0
     snapshot_ms: int = 0
 
@@ -204,6 +206,7 @@ class Decider:
         if owned is None:
             return  # taken away while these were read
         batch = Batch()
+        owned.behind_ms = max(records[-1].timestamp_ms - self._clock_ms(), 0)
         try:
             for record in records:
                 if record.offset < owned.next_command:
@@ -252,7 +255,7 @@ class Decider:
 
     def _decided(self, owned: Owned, partition: int, record: Record) -> tuple[Any, str, Batch]:
         """The state and hash after a command, and its events. Raises `Unreadable` where it is none."""
-        command = self._read(record, partition)
+        command = read_command(record, self._codec)
         heading = Heading(record.offset, record.timestamp_ms, owned.incarnation)
         decision = self._rules.decide(owned.state, command, heading)
         added = Batch()
@@ -271,7 +274,12 @@ class Decider:
                 chain_hash(previous, at, event.type_name, key, value),
             )
             headers = event_headers(
-                event, link, partition=partition, correlation_id=correlation_id, traceparent=traceparent
+                event,
+                link,
+                partition=partition,
+                correlation_id=correlation_id,
+                traceparent=traceparent,
+                logic_version=self._rules.logic_version,
             )
             added.records.append(Outgoing(key, value, headers, event.at_ms))
             added.expected.append(Expected(link.hash, decision.state if index == last else None))
@@ -280,19 +288,6 @@ class Decider:
         if added.size_bytes > BATCH_BYTES_MAX:
             raise TooLarge("the events of one command", added.size_bytes, BATCH_BYTES_MAX)
         return decision.state, previous, added
-
-    def _read(self, record: Record, partition: int) -> Command:
-        if record.value is not None and len(record.value) > COMMAND_BYTES_MAX:
-            raise Unreadable(f"the command is {len(record.value)} bytes, at most {COMMAND_BYTES_MAX} are allowed")
-        command = self._codec.decode(record.value)
-        if not isinstance(command, Command) or command.topic != record.topic:
-            raise Unreadable(f"a {type(command).__name__} is no command of {record.topic}")
-        if command.is_tick:
-            return command
-        check_partition(command.key, partition)
-        if record.key is None or record.key != command.key.encode():
-            raise Unreadable(f"the record's key is {shown(record.key)}, the command's is {shown(command.key)}")
-        return command
 
     async def _write(self, owned: Owned, partition: int, batch: Batch) -> None:
         if not batch.records:
@@ -314,10 +309,14 @@ class Decider:
         logger.warning("giving up what was not read back", family=self._rules.family.name, partition=partition, why=why)
         metrics.RECOVERIES.labels(family=self._rules.family.name).inc()
         self._owned.pop(partition, None)
-        if (producer := self._producer) is not None:
+        await self._throw_away(self._producer)
+        await self._recover(partition, commands)
+
+    async def _throw_away(self, producer: Producer | None) -> None:
+        """After an error a producer may fail for good. Whoever else is writing with it finds that out, and recovers."""
+        if producer is not None and self._producer is producer:
             self._producer = None
             await producer.close()
-        await self._recover(partition, commands)
 
     async def _bury(self, record: Record, error: BaseException) -> None:
         producer = await self._writer()
@@ -331,39 +330,39 @@ class Decider:
         """Sends a tick when something is due. An extra or a late one costs only time, never truth."""
         while True:
             self._wake.clear()
-            now_ms = self._clock_ms()
             wait_ms = IDLE_MS_MAX
             for partition, owned in list(self._owned.items()):
                 due_ms = self._rules.next_due_ms(owned.state)
                 if due_ms is None:
                     continue
-                at_ms = max(due_ms, owned.ticked_ms + TICK_PAUSE_MS)
-                if at_ms <= now_ms:
-                    owned.ticked_ms = now_ms
-                    await self._send_tick(partition, now_ms)
-                    at_ms = now_ms + TICK_PAUSE_MS
-                wait_ms = min(wait_ms, at_ms - now_ms)
+                left_ms = owned.pace.left_ms(owned.state, due_in_ms=due_ms - self._clock_ms() - owned.behind_ms)
+                if left_ms <= 0:
+                    left_ms = owned.pace.ticked(owned.state)
+                    await self._send_tick(partition)
+                wait_ms = min(wait_ms, left_ms)
             try:
                 async with asyncio.timeout(max(wait_ms, 1) / 1000):
                     await self._wake.wait()
             except TimeoutError:
                 continue
 
-    async def _send_tick(self, partition: int, now_ms: int) -> None:
+    async def _send_tick(self, partition: int) -> None:
         tick = self._rules.tick(partition, f"tick-{uuid.uuid4()}")
         headers = cloud_event(
             id=tick.command_id,
             type_name=tick.type_name,
             source=f"/deciders/{self._rules.family.name}",
             subject=tick.key,
-            at_ms=now_ms,
+            at_ms=self._clock_ms(),
         )
+        producer: Producer | None = None
         try:
             producer = await self._writer()
             record = Outgoing(tick.key.encode(), self._codec.encode(tick), headers)
             await producer.send(self._rules.family.commands, partition, record)
         except Unavailable as error:
             logger.warning("a tick was not acknowledged; another follows", partition=partition, error=str(error))
+            await self._throw_away(producer)
 
     # --- snapshots --------------------------------------------------------------------------------------
 
@@ -379,15 +378,18 @@ class Decider:
             self._tasks.create_task(self._snapshot(history.settled, partition), name="snapshot")
 
     async def _snapshot(self, settled: snapshots.Settled, partition: int) -> None:
+        producer: Producer | None = None
         try:
+            producer = await self._writer()
             size = await snapshots.write(
                 settled,
                 rules=self._rules,
                 partition=partition,
                 codec=self._codec,
-                producer=await self._writer(),
+                producer=producer,
                 at_ms=cast("int", settled.state.now_ms),
             )
             logger.info("snapshot", family=self._rules.family.name, partition=partition, size_bytes=size)
         except Exception:  # deciding goes on without: recovery only takes longer
             logger.exception("no snapshot was written", family=self._rules.family.name, partition=partition)
+            await self._throw_away(producer)
