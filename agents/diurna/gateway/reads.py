@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_exponential
 
@@ -13,6 +13,13 @@ Found = TypeVar("Found")
 
 LOOK_SECONDS_MAX: Final = 2.0
 """What was written a moment ago is not in the tables yet; so long an unknown id is looked for."""
+
+
+class KnownLock(NamedTuple):
+    """Which resource a lock is on, and whose it is, or was."""
+
+    resource_id: str
+    agent_id: str
 
 
 class Reads(Protocol):
@@ -28,6 +35,10 @@ class Reads(Protocol):
 
     async def has_agent(self, agent_id: str) -> bool:
         """Whether an agent is registered."""
+        ...
+
+    async def lock(self, lock_id: str) -> KnownLock | None:
+        """Which resource a lock is on, and whose it is."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from diurna.connection import Connection
-from diurna.gateway import agents, events, requests, workflows
+from diurna.gateway import agents, events, locks, requests, workflows
 from diurna.gateway.reads import Reads
 from diurna.gateway.routing import Gateway, ProblemRoute
 
@@ -14,6 +14,6 @@ def write_router(connection: Connection, reads: Reads) -> APIRouter:
     """The routes on this connection. Nothing is written where the answer is a problem."""
     router = APIRouter(route_class=ProblemRoute)
     gateway = Gateway(connection, reads)
-    for part in (agents, requests, events, workflows):
+    for part in (agents, requests, events, locks, workflows):
         part.add_routes(router, gateway)
     return router
