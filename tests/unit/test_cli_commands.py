@@ -63,6 +63,8 @@ def test_exactly_the_commands_that_exist_are_listed() -> None:
         *("up", "down", "status", "doctor", "demo", "bench"),
         *(f"agent {verb}" for verb in ("list", "show", "search", "register", "deregister")),
         *(f"request {verb}" for verb in ("send", "show", "list", "cancel")),
+        *(f"lock {verb}" for verb in ("acquire", "renew", "release", "list", "queue", "history", "statistics")),
+        *(f"lock {verb}" for verb in ("force-release", "run")),
         *(f"workflow {verb}" for verb in ("start", "list", "show", "history", "approve", "reject", "cancel")),
         *(f"event {verb}" for verb in ("publish", "tail", "trace")),
         *("projection status", "dead-letter list"),

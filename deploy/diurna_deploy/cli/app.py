@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from diurna_deploy.cli import agents, benches, events, operations, requests, schemas, stack, workflows
+from diurna_deploy.cli import agents, benches, events, locks, operations, requests, schemas, stack, workflows
 
 app = typer.Typer(
     name="diurna",
@@ -38,6 +38,7 @@ def root(
 stack.add_to(app)
 app.add_typer(agents.app, name="agent")
 app.add_typer(requests.app, name="request")
+app.add_typer(locks.app, name="lock")
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(events.app, name="event")
 app.add_typer(operations.projection, name="projection")
