@@ -47,6 +47,20 @@ async def requests(settings: Settings, rounds: int) -> Figures:
     return dict(result.summary())
 
 
+async def locks(settings: Settings, rounds: int) -> Figures:
+    """W2: locks of one client and of many, beside clients that fold the log themselves; and 100,000 held at once."""
+    from diurna_deploy.bench import w2_locks, w2_memory
+
+    found = addresses_of(settings)
+    result = await w2_locks.measure(
+        found.kafka_bootstrap_servers,
+        schema_registry_url=found.schema_registry_url,
+        rounds=rounds,
+        own_deciders=False,
+    )
+    return {**w2_locks.summary(result), "held": await w2_memory.measure(settings)}
+
+
 async def projector(settings: Settings, rounds: int) -> Figures:
     """W4: the projector in bulk, beside the plainest upsert; live; and how fresh the tables are."""
     from diurna_deploy.bench import w4_projector
@@ -77,5 +91,11 @@ async def start(settings: Settings, rounds: int) -> Figures:
     return {name: min(seconds) for name, seconds in figures.items()} | {"rounds": rounds}
 
 
-BENCHES: Final[dict[str, Bench]] = {"start": start, "w1": requests, "w4": projector, "w5": reads}
+BENCHES: Final[dict[str, Bench]] = {
+    "start": start,
+    "w1": requests,
+    "w2": locks,
+    "w4": projector,
+    "w5": reads,
+}
 """By name, in the order in which they run."""
