@@ -27,6 +27,7 @@ DOCUMENTS = (
     "docs/tutorial/first-steps.md",
     "docs/how-to/run-pr-deployment.md",
     "docs/how-to/kafka-ui.md",
+    "docs/RESOURCE_LOCKING.md",
 )
 ELSEWHERE = {
     "uv run diurna demo": "test_demo.py",
