@@ -127,7 +127,7 @@ def load(dumped: dict[str, Any]) -> LocksState:
         dues += dues_of(resource_id, resource)
     return LocksState(
         now_ms=dumped["now_ms"],
-        resources=cast("Map[str, Resource]", Map(resources)),
+        resources=Map(resources),
         due_count=len(dues),
         due=Heap[Due].of(iter(dues)),
         seen=Window[int].load(dumped["seen"]),
