@@ -210,8 +210,11 @@ class Lease:
     def _extend(self, event: LockRenewed, sent_at: float) -> None:
         self.is_provisional = False
         self._deadline_ms = event.deadline_ms
-        self._until = safe_until(sent_at, event.lease_ms)
+        until_before, self._until = self._until, safe_until(sent_at, event.lease_ms)
         self._extended_at = sent_at
+        if self._timer is not None and self._until < until_before:
+            self._timer.cancel()
+            self._arm()
 
     def _arm(self) -> None:
         loop = asyncio.get_running_loop()

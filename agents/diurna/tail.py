@@ -62,6 +62,7 @@ class Listener:
     types: frozenset[str]
     callback: Callback
     key: bytes | None = None
+    on_close: Callable[[], None] | None = None
 
     def offer(self, seen: Seen) -> None:
         """Tells the callback where the event is of a type it asked for."""
@@ -165,12 +166,15 @@ class Tail:
         *,
         types: Iterable[str] = (),
         key: str | None = None,
+        on_close: Callable[[], None] | None = None,
     ) -> Listener:
         """Calls `callback` for each event of these partitions, in order, from the moment they are watched.
 
-        The callback must not block: it hands over to a queue or a task.
+        The callback must not block: it hands over to a queue or a task. `on_close` is called when nothing comes any
+        more, because the tail was closed.
         """
-        listener = Listener(frozenset(partitions), frozenset(types), callback, None if key is None else key.encode())
+        wanted = None if key is None else key.encode()
+        listener = Listener(frozenset(partitions), frozenset(types), callback, wanted, on_close)
         for partition in listener.partitions:
             self._listeners.by_place.setdefault((partition, listener.key), []).append(listener)
         return listener
@@ -199,6 +203,9 @@ class Tail:
             for expectation in [expectation for found in index.values() for expectation in found]:
                 if not expectation.future.done():
                     expectation.future.set_exception(Unavailable("the connection was closed while waiting"))
+        for listener in {id(one): one for found in self._listeners.by_place.values() for one in found}.values():
+            if listener.on_close is not None:
+                listener.on_close()
         self._watched.clear()
 
     def _place_of(self, expectation: Expectation) -> tuple[dict[str, list[Expectation]], str]:

@@ -57,7 +57,10 @@ class Wish:
         self._lease: Lease | None = None
         self._is_over = False
         self._sent_at = 0.0
-        self._listener = connection.tail.listen([self._place], self._hear, key=command.resource_id)
+        self._is_deaf = False
+        self._listener = connection.tail.listen(
+            [self._place], self._hear, key=command.resource_id, on_close=self._go_deaf
+        )
 
     async def granted(self) -> Lease:
         """The lease, once it is there.
@@ -169,8 +172,10 @@ class Wish:
         return lease
 
     async def _next(self) -> _Heard:
-        """What was heard next; while the lock is held, and after it, only that something was."""
+        """What was heard next. Raises `Unavailable` where nothing will come any more."""
         while not self._heard:
+            if self._is_deaf:
+                raise Unavailable(f"the connection was closed while waiting for {self._command.resource_id}")
             self._listening = asyncio.get_running_loop().create_future()
             await self._listening
         return self._heard.popleft()
@@ -192,6 +197,13 @@ class Wish:
         if self._lease is not None:
             self._tell(self._lease, event)
         self._heard.append(event)
+        self._wake()
+
+    def _go_deaf(self) -> None:
+        self._is_deaf = True
+        self._wake()
+
+    def _wake(self) -> None:
         if self._listening is not None and not self._listening.done():
             self._listening.set_result(None)
 

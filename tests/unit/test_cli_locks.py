@@ -142,6 +142,17 @@ def test_running_nothing_is_a_usage_error(run: Run, api: ScriptedApi) -> None:
     assert run("lock", "run", "repo:x", api=api)[0] == 2
 
 
+def test_nothing_is_run_where_there_is_no_log(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    mark = tmp_path / "ran"
+    words = ["diurna", "lock", "run", "repo:x", "--state-dir", str(tmp_path), "--", "touch", str(mark)]
+    monkeypatch.setattr(sys, "argv", words)
+    assert cli.run(app) == 3
+    assert "diurna up" in capsys.readouterr().err
+    assert not mark.exists()
+
+
 # --- commands under a lock ------------------------------------------------------------------------------
 
 
