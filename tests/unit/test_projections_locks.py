@@ -67,6 +67,9 @@ def test_a_queue_is_rows_in_order_and_each_wish_keeps_its_beginning() -> None:
     lock = folded(smith).tables.locks.get("repo:x")
     assert lock is not None
     assert (lock.is_provisional, lock.renewals) == (0, 1), "the first only claims it"
+    smith.release("repo:x", "two", "agent-2")
+    wish = next(row for row in wishes(folded(smith)) if row.lock_id == "two")
+    assert (wish.status, wish.is_provisional, wish.renewals, wish.reason) == ("released", 0, 1, "me next")
 
 
 def test_every_way_a_wish_ends_is_told_apart() -> None:

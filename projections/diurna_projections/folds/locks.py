@@ -237,7 +237,7 @@ def _held(lock: Lock) -> LockHistory:
         ended_at_ms=None,
         waited_ms=lock.waited_ms,
         held_ms=None,
-        renewals=0,
+        renewals=lock.renewals,
         is_provisional=lock.is_provisional,
         reason=lock.reason,
         metadata=lock.metadata,
