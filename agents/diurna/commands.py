@@ -5,16 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from diurna.seen import Seen
 from diurna.workflow_refusals import workflow_refusal
-from diurna_schemas import agents, workflows
-from diurna_schemas.errors import AgentOffline, Conflict, NotFound, Refused
+from diurna_schemas import agents, locks, workflows
+from diurna_schemas.errors import AgentOffline, Conflict, NotFound, Refused, ResourceLockError
 from diurna_schemas.ids import Position
 from diurna_schemas.message import Command, Event
 from diurna_schemas.topics import FAMILIES, Family, partition_of
 from diurna_streams.log import TopicPartition
 
-REFUSED: Final = frozenset({agents.AgentCommandRefused.type_name, workflows.WorkflowCommandRefused.type_name})
-REPEATED: Final = frozenset({agents.AgentCommandRepeated.type_name, workflows.WorkflowCommandRepeated.type_name})
+REFUSED: Final = frozenset(
+    event.type_name
+    for event in (agents.AgentCommandRefused, locks.LockCommandRefused, workflows.WorkflowCommandRefused)
+)
+REPEATED: Final = frozenset(
+    event.type_name
+    for event in (agents.AgentCommandRepeated, locks.LockCommandRepeated, workflows.WorkflowCommandRepeated)
+)
+Repeated = agents.AgentCommandRepeated | locks.LockCommandRepeated | workflows.WorkflowCommandRepeated
 
 _FACTS: Final[dict[type[Command], tuple[type[Event], ...]]] = {
     agents.RegisterAgent: (agents.AgentRegistered,),
@@ -24,6 +32,10 @@ _FACTS: Final[dict[type[Command], tuple[type[Event], ...]]] = {
     agents.SubmitRequest: (agents.RequestSubmitted, agents.RequestRejected),
     agents.CompleteRequest: (agents.RequestCompleted, agents.ResponseLate),
     agents.CancelRequest: (agents.RequestCancelled,),
+    locks.AcquireLock: (locks.ResourceLocked, locks.LockQueued, locks.LockDenied),
+    locks.RenewLock: (locks.LockRenewed,),
+    locks.ReleaseLock: (locks.ResourceUnlocked, locks.LockWaitCancelled),
+    locks.ForceReleaseLock: (locks.LockForceReleased,),
     workflows.CreateWorkflow: (workflows.WorkflowCreated,),
     workflows.UpdateWorkflowState: (workflows.WorkflowStateUpdated,),
     workflows.UpdateWorkflowStep: (workflows.WorkflowStepChanged,),
@@ -52,14 +64,24 @@ TERMINAL: Final = frozenset(
 """The types of the one event that ends a request."""
 
 
+_FAMILY_OF: Final = {family.commands: family for family in FAMILIES}
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The event that answers a command, where it stands, and whether the command had been decided before."""
+    """The event that answers a command, where it stands, and whether the command had been decided before.
+
+    `repetition` is the event that says so, which of a lock also tells where it stands now.
+    """
 
     event: Event
     position: Position
     id: str = ""
-    is_repeated: bool = False
+    repetition: Repeated | None = None
+
+    @property
+    def is_repeated(self) -> bool:
+        return self.repetition is not None
 
 
 def answers_of(command: type[Command]) -> frozenset[str]:
@@ -67,9 +89,20 @@ def answers_of(command: type[Command]) -> frozenset[str]:
     return frozenset(fact.type_name for fact in _FACTS.get(command, ()))
 
 
+def is_answer(command: Command, seen: Seen) -> bool:
+    """Whether a fact of the right type, caused by this command, is its answer.
+
+    Time passes with a command: whoever asks for a lock may by that give it to another who waits.
+    """
+    if not isinstance(command, locks.AcquireLock) or seen.type_name != locks.ResourceLocked.type_name:
+        return True
+    event = seen.decoded()
+    return isinstance(event, locks.ResourceLocked) and event.lock_id == command.lock_id
+
+
 def family_of(topic: str) -> Family:
     """The family whose commands stand on this topic."""
-    return next(family for family in FAMILIES if family.commands == topic)
+    return _FAMILY_OF[topic]
 
 
 def events_of(command: Command) -> TopicPartition:
@@ -78,12 +111,17 @@ def events_of(command: Command) -> TopicPartition:
 
 
 def raise_refusal(command: Command, event: Event) -> None:
-    """Raises what a refusal says: `NotFound`, `VersionConflict`, `Conflict`, `AgentOffline` or `Refused`."""
+    """Raises what a refusal says.
+
+    `NotFound`, `VersionConflict`, `ResourceLockError`, `Conflict`, `AgentOffline` or `Refused`.
+    """
     match event:
         case agents.AgentCommandRefused():
             raise _refusal(command, event.code, event.reason, event.about)
         case workflows.WorkflowCommandRefused():
             raise workflow_refusal(command, event)
+        case locks.LockCommandRefused():
+            raise ResourceLockError(event.resource_id, event.reason, code=event.code)
         case _:
             return
 

@@ -7,19 +7,17 @@ from collections.abc import Callable
 from typing import Final, Self
 
 from diurna.bootstrap import Heads
-from diurna.commands import REFUSED, REPEATED, Answer, answers_of, events_of, raise_refusal
+from diurna.commands import REFUSED, REPEATED, Answer, Repeated, answers_of, events_of, is_answer, raise_refusal
 from diurna.directory import Directory
 from diurna.history import History
 from diurna.seen import Learn, Seen
 from diurna.sender import Sender, wall_clock_ms
 from diurna.settings import ClientSettings
 from diurna.tail import Tail
-from diurna_schemas.agents import AgentCommandRepeated
 from diurna_schemas.codec import Codec
 from diurna_schemas.errors import TimedOut, Unreadable
 from diurna_schemas.ids import Position
 from diurna_schemas.message import Command, Event
-from diurna_schemas.workflows import WorkflowCommandRepeated
 from diurna_streams.log import Log
 
 ANSWER_SECONDS: Final = 30.0
@@ -109,16 +107,17 @@ class Connection:
     async def first_answer(self, command: Command, repeated: Seen) -> Answer:
         """What a command became when it was decided for the first time, given the event that says it was repeated."""
         event = repeated.decoded()
-        if not isinstance(event, AgentCommandRepeated | WorkflowCommandRepeated):
+        if not isinstance(event, Repeated):
             raise Unreadable(f"{repeated.position} is no answer to a repeated command, but {repeated.type_name}")
         types = answers_of(type(command)) | REFUSED
         history = History(self.log, self.codec, events_of(command))
         found = await history.find(
-            event.first_offset, lambda seen: seen.command_id == command.command_id and seen.type_name in types
+            event.first_offset,
+            lambda seen: seen.command_id == command.command_id and seen.type_name in types and is_answer(command, seen),
         )
         if found is None:
             raise Unreadable(f"{command.command_id} was decided at {event.first_offset}, but no event tells of it")
-        return _answered(command, found, is_repeated=True)
+        return _answered(command, found, event)
 
     async def close(self) -> None:
         """Stops reading and writing."""
@@ -138,7 +137,12 @@ class Connection:
     async def _answer(self, command: Command, correlation_id: str | None, traceparent: str | None) -> Answer:
         await self.tail.watch([events_of(command)])
         types = answers_of(type(command)) | REFUSED | REPEATED
-        expectation = self.tail.expect(types, command_id=command.command_id, subject=command.subject)
+        expectation = self.tail.expect(
+            types,
+            command_id=command.command_id,
+            subject=command.subject,
+            accepts=lambda seen: is_answer(command, seen),
+        )
         try:
             await self.sender.send(command, correlation_id=correlation_id, traceparent=traceparent)
             seen = await expectation.future
@@ -146,12 +150,12 @@ class Connection:
             self.tail.forget(expectation)
         if seen.type_name in REPEATED:
             return await self.first_answer(command, seen)
-        return _answered(command, seen, is_repeated=False)
+        return _answered(command, seen)
 
 
-def _answered(command: Command, seen: Seen, *, is_repeated: bool) -> Answer:
+def _answered(command: Command, seen: Seen, repetition: Repeated | None = None) -> Answer:
     event = seen.decoded()
     if not isinstance(event, Event):
         raise Unreadable(f"{seen.position} is no event, but a {type(event).__name__}")
     raise_refusal(command, event)
-    return Answer(event, seen.position, seen.id, is_repeated)
+    return Answer(event, seen.position, seen.id, repetition)

@@ -1,4 +1,4 @@
-"""What the bus counts, under the names that dashboards know."""
+"""What the bus and the locks count, under the names that dashboards know."""
 
 from __future__ import annotations
 
@@ -26,4 +26,19 @@ HANDLER_SECONDS: Final = Histogram(
     "How long handlers took",
     ["agent_id", "request_type", "status"],
     buckets=(0.001, 0.01, 0.1, 0.5, 1, 5, 15, 60, 300, 1800),
+)
+LOCK_ACQUISITIONS: Final = Counter(
+    "resource_lock_acquisitions_total",
+    "Wishes for a lock by how they ended: success, denied, timeout, cancelled, error",
+    ["resource_type", "agent_id", "status"],
+)
+LOCK_WAIT_SECONDS: Final = Histogram(
+    "resource_lock_wait_seconds",
+    "From asking for a lock to having it",
+    ["resource_type"],
+    buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)
+LOCKS_ACTIVE: Final = Gauge("resource_locks_active", "Locks held here")
+LOCK_CONTENTIONS: Final = Counter(
+    "resource_lock_contentions_total", "Wishes for a lock that another had", ["resource_type"]
 )

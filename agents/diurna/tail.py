@@ -23,16 +23,21 @@ READ_WAIT_MS: Final = 1_000
 RETRY_SECONDS: Final = 0.5
 
 Callback = Callable[[Seen], None]
+Accepts = Callable[[Seen], bool]
 
 
 @dataclass(eq=False, slots=True)
 class Expectation:
-    """Somebody waits for the first event of certain types that a command caused, or that speaks about a subject."""
+    """Somebody waits for the first event of certain types that a command caused, or that speaks about a subject.
+
+    `accepts` looks more closely, where the headers do not say enough.
+    """
 
     types: frozenset[str]
     future: asyncio.Future[Seen]
     subject: str | None = None
     command_id: str | None = None
+    accepts: Accepts | None = None
 
     def offer(self, seen: Seen) -> None:
         """Takes the event where it is the one that was waited for."""
@@ -42,32 +47,41 @@ class Expectation:
             and (self.command_id is None or seen.command_id == self.command_id)
             and not self.future.done()
         ):
-            self.future.set_result(seen)
+            try:
+                if self.accepts is None or self.accepts(seen):
+                    self.future.set_result(seen)
+            except DiurnaError as error:
+                self.future.set_exception(error)
 
 
 @dataclass(eq=False, slots=True)
 class Listener:
-    """A callback for the events of some partitions; `types` empty: of any type."""
+    """A callback for the events of some partitions, or of one key in them; `types` empty: of any type."""
 
     partitions: frozenset[TopicPartition]
     types: frozenset[str]
     callback: Callback
     key: bytes | None = None
+    on_close: Callable[[], None] | None = None
 
     def offer(self, seen: Seen) -> None:
-        """Tells the callback where the event is one of those it asked for."""
-        if (not self.types or seen.type_name in self.types) and (self.key is None or seen.record.key == self.key):
+        """Tells the callback where the event is of a type it asked for."""
+        if not self.types or seen.type_name in self.types:
             try:
                 self.callback(seen)
             except Exception:
                 _log.exception("a listener failed", position=str(seen.record.position), type=seen.type_name)
 
 
+_Place = tuple[TopicPartition, bytes | None]
+"""A partition, and a key where the others do not matter."""
+
+
 @dataclass(slots=True)
 class _Listeners:
     by_command: dict[str, list[Expectation]] = field(default_factory=dict[str, list[Expectation]])
     by_subject: dict[str, list[Expectation]] = field(default_factory=dict[str, list[Expectation]])
-    by_partition: dict[TopicPartition, list[Listener]] = field(default_factory=dict[TopicPartition, list[Listener]])
+    by_place: dict[_Place, list[Listener]] = field(default_factory=dict[_Place, list[Listener]])
 
 
 class Tail:
@@ -122,6 +136,7 @@ class Tail:
         command_id: str | None = None,
         subject: str | None = None,
         future: asyncio.Future[Seen] | None = None,
+        accepts: Accepts | None = None,
     ) -> Expectation:
         """Waits for the first event of these types caused by the command, or about the subject, or both.
 
@@ -129,7 +144,7 @@ class Tail:
         """
         if future is None:
             future = asyncio.get_running_loop().create_future()
-        expectation = Expectation(types, future, subject, command_id)
+        expectation = Expectation(types, future, subject, command_id, accepts)
         index, key = self._place_of(expectation)
         index.setdefault(key, []).append(expectation)
         return expectation
@@ -151,22 +166,28 @@ class Tail:
         *,
         types: Iterable[str] = (),
         key: str | None = None,
+        on_close: Callable[[], None] | None = None,
     ) -> Listener:
         """Calls `callback` for each event of these partitions, in order, from the moment they are watched.
 
-        The callback must not block: it hands over to a queue or a task.
+        The callback must not block: it hands over to a queue or a task. `on_close` is called when nothing comes any
+        more, because the tail was closed.
         """
-        listener = Listener(frozenset(partitions), frozenset(types), callback, None if key is None else key.encode())
+        wanted = None if key is None else key.encode()
+        listener = Listener(frozenset(partitions), frozenset(types), callback, wanted, on_close)
         for partition in listener.partitions:
-            self._listeners.by_partition.setdefault(partition, []).append(listener)
+            self._listeners.by_place.setdefault((partition, listener.key), []).append(listener)
         return listener
 
     def unlisten(self, listener: Listener) -> None:
         """Calls it no longer."""
         for partition in listener.partitions:
-            listeners = self._listeners.by_partition.get(partition, [])
+            place = (partition, listener.key)
+            listeners = self._listeners.by_place.get(place, [])
             if listener in listeners:
                 listeners.remove(listener)
+            if not listeners:
+                self._listeners.by_place.pop(place, None)
 
     async def close(self) -> None:
         """Stops reading; who still waits is told that nothing will come."""
@@ -182,6 +203,9 @@ class Tail:
             for expectation in [expectation for found in index.values() for expectation in found]:
                 if not expectation.future.done():
                     expectation.future.set_exception(Unavailable("the connection was closed while waiting"))
+        for listener in {id(one): one for found in self._listeners.by_place.values() for one in found}.values():
+            if listener.on_close is not None:
+                listener.on_close()
         self._watched.clear()
 
     def _place_of(self, expectation: Expectation) -> tuple[dict[str, list[Expectation]], str]:
@@ -240,14 +264,17 @@ class Tail:
         if watched.judge(record) is not Verdict.ACCEPTED or record.offset < watched.live_from:
             return
         seen = Seen(record, self._codec)
-        waiting = (
-            *self._listeners.by_command.get(seen.command_id or "", ()),
-            *self._listeners.by_subject.get(seen.subject, ()),
-        )
-        listeners = self._listeners.by_partition.get(place)
+        by_command, by_subject = self._listeners.by_command, self._listeners.by_subject
+        waiting = [
+            *(by_command.get(seen.command_id or "", ()) if by_command else ()),
+            *(by_subject.get(seen.subject, ()) if by_subject else ()),
+        ]
+        listeners = list(self._listeners.by_place.get((place, None), ()))
+        if record.key is not None:
+            listeners += self._listeners.by_place.get((place, record.key), ())
         if (waiting or listeners) and self._learn is not None:
             await seen.learned(self._learn)
         for expectation in waiting:
             expectation.offer(seen)
-        for listener in tuple(listeners or ()):
+        for listener in listeners:
             listener.offer(seen)

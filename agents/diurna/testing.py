@@ -16,6 +16,7 @@ from diurna.api_client import ApiClient
 from diurna.bus import EventBus
 from diurna.connection import Connection
 from diurna.documents import fields_of
+from diurna.locks import ResourceLockManager
 from diurna.registry import RegistryClient
 from diurna.seen import Seen
 from diurna.testing_api import MemoryReads, build_api
@@ -97,6 +98,10 @@ class Team:
     def workflow_state(self) -> WorkflowStateManager:
         """A manager of workflows on the team's log."""
         return WorkflowStateManager(connection=self.connection, api=self.api())
+
+    def locks(self) -> ResourceLockManager:
+        """A manager of locks on the team's log."""
+        return ResourceLockManager(connection=self.connection, api=self.api())
 
     def events(self, topic: str = "agents.events") -> list[dict[str, Any]]:
         """Everything that stands on a topic, as plain values with `type` and `position`; partition by partition."""

@@ -10,7 +10,9 @@ from fastapi import FastAPI, Request, Response
 from diurna.connection import Connection
 from diurna.directory import Candidate
 from diurna.gateway import write_router
+from diurna.gateway.reads import KnownLock
 from diurna.problems import problem_response
+from diurna.testing_locks import add_lock_reads, history_of
 from diurna.testing_workflows import MemoryWorkflows, workflow_routes
 from diurna_projections.documents import Document, dead_letter_document, opened, request_document
 from diurna_projections.memory import MemoryTables
@@ -91,6 +93,11 @@ class MemoryReads:
         }
         return dead_letter_document({**letter._asdict(), **verdict})
 
+    async def lock(self, lock_id: str) -> KnownLock | None:
+        """Which resource a lock is on, and whose it is."""
+        found = history_of(self.tables, lock_id)
+        return None if found is None else KnownLock(found.resource_id, found.agent_id)
+
     async def candidates(self, capability: str) -> list[Candidate]:
         """The live agents that have a capability of this name."""
         tables = self.tables
@@ -150,6 +157,7 @@ def build_api(connection: Connection, reads: MemoryReads) -> FastAPI:
             raise NotFound("request", request_id)
         return _json(request_document(found[0]._asdict()))
 
+    add_lock_reads(app, lambda: reads.tables, connection.clock_ms)
     app.include_router(write_router(connection, reads))
     app.include_router(workflow_routes(reads.workflows))
     return app

@@ -81,6 +81,14 @@ def _result(result: object) -> str:
     return ", ".join(list(map(str, found))[:6])
 
 
+def _lock(fields: Fields) -> str:
+    return f"{fields.get('agent_id', '?')}: {fields.get('resource_id', '?')}"
+
+
+def _seconds(milliseconds: object) -> str:
+    return f"{milliseconds / 1000:.1f} s" if isinstance(milliseconds, int | float) else "?"
+
+
 def _progress(fields: Fields) -> str:
     details = fields.get("details")
     told = _pairs(cast("Fields", details)) if isinstance(details, Mapping) else ""
@@ -123,6 +131,9 @@ _TELLERS: Final[dict[str, Callable[[Fields], str]]] = {
     "request.timed_out": lambda fields: str(fields.get("error", "")),
     "request.cancelled": lambda fields: f"by {fields.get('cancelled_by', '?')}: {fields.get('reason', '')}",
     "task.progress": _progress,
+    "resource.locked": lambda fields: f"{_lock(fields)}, token {fields.get('fencing_token', '?')}",
+    "lock.queued": lambda fields: f"{_lock(fields)}, behind {fields.get('holder_agent_id') or 'nobody'}",
+    "resource.unlocked": lambda fields: f"{_lock(fields)}, held for {_seconds(fields.get('held_ms'))}",
     "workflow.created": lambda fields: f"{fields.get('workflow_type', '?')}, version {fields.get('version', '?')}",
     "workflow.step_changed": lambda fields: f"{fields.get('step', '?')}, version {fields.get('version', '?')}",
     "workflow.state_updated": _state,

@@ -124,12 +124,16 @@ def agent(agent_id: str, *, work_dir: Path | None = None) -> Role:
 @asynccontextmanager
 async def _orchestrating(agent: Agent, connection: Connection, client: ClientSettings) -> AsyncGenerator[None]:
     """Lets the orchestrator drive workflows, and stops those that run when it ends."""
-    from diurna import AgentRequestEvent, EventBus, Refused, Rejected
+    from diurna import AgentRequestEvent, EventBus, Refused, Rejected, ResourceLockManager
     from diurna_workflows.manager import WorkflowManager
     from diurna_workflows.orchestrator import execute_task
 
-    async with EventBus(connection, agent_id=ORCHESTRATOR) as bus, _reading_decisions(client) as read_decision:
-        manager = WorkflowManager(bus, connection, read_decision=read_decision)
+    async with (
+        EventBus(connection, agent_id=ORCHESTRATOR) as bus,
+        ResourceLockManager(connection=connection, settings=client) as locks,
+        _reading_decisions(client) as read_decision,
+    ):
+        manager = WorkflowManager(bus, connection, read_decision=read_decision, locks=locks)
 
         @agent.on_request("execute_task")
         async def drive(request: AgentRequestEvent) -> JsonObject:

@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from diurna.connection import Connection
 from diurna.directory import Candidate
 from diurna.gateway import write_router
+from diurna.gateway.reads import KnownLock
 from diurna_deploy.provision import own_schema_ids, register_schemas
 from diurna_deploy.roles import database_url
 from diurna_deploy.settings import Settings
@@ -90,6 +91,14 @@ class Lookups:
             return await self.queries.dead_letter(letter_id)
         except NotFound:
             return None
+
+    async def lock(self, lock_id: str) -> KnownLock | None:
+        """Which resource a lock is on, and whose it is."""
+        try:
+            found, _ = await self.queries.locks.lock(lock_id)
+        except NotFound:
+            return None
+        return KnownLock(found["resource_id"], found["agent_id"])
 
     async def candidates(self, capability: str) -> list[Candidate]:
         """The live agents that have a capability of this name."""

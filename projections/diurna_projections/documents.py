@@ -100,9 +100,9 @@ def request_document(row: Row) -> Document:
         "command_id": row["command_id"],
         "created_at": iso(row["created_at_ms"]),
         "submitted_at": iso(row["submitted_at_ms"]),
-        "dispatched_at": _moment(row["dispatched_at_ms"]),
-        "deadline": _moment(row["deadline_ms"]),
-        "finished_at": _moment(row["finished_at_ms"]),
+        "dispatched_at": moment(row["dispatched_at_ms"]),
+        "deadline": moment(row["deadline_ms"]),
+        "finished_at": moment(row["finished_at_ms"]),
         "late_responses": row["late_responses"],
         "response": None if row["response_id"] is None else response_document(row),
         "position": f"agents.events:{row['partition']}:{row['record_offset']}",
@@ -149,7 +149,7 @@ def workflow_document(row: Row) -> Document:
         "version": row["version"],
         "started_at": iso(row["started_at_ms"]),
         "updated_at": iso(row["updated_at_ms"]),
-        "completed_at": _moment(row["completed_at_ms"]),
+        "completed_at": moment(row["completed_at_ms"]),
         "position": f"workflows.events:{row['partition']}:{row['record_offset']}",
     }
 
@@ -184,8 +184,8 @@ def approval_document(row: Row) -> Document:
         "question": row["question"],
         "details": orjson.Fragment(row["details"]),
         "requested_at": iso(row["requested_at_ms"]),
-        "expires_at": _moment(row["expires_at_ms"]),
-        "decided_at": _moment(row["decided_at_ms"]),
+        "expires_at": moment(row["expires_at_ms"]),
+        "decided_at": moment(row["decided_at_ms"]),
         "decided_by": row["decided_by"],
         "reason": row["reason"],
         "roles": orjson.Fragment(row["roles"]),
@@ -209,13 +209,14 @@ def dead_letter_document(row: Row) -> Document:
         "headers": orjson.Fragment(row["record_headers"]),
         "status": row["status"],
         "settled_by": row["settled_by"],
-        "settled_at": _moment(row["settled_at_ms"]),
+        "settled_at": moment(row["settled_at_ms"]),
         "reason": row["reason"],
         "answered_at": row["answered_at"],
     }
 
 
-def _moment(ms: int | None) -> str | None:
+def moment(ms: int | None) -> str | None:
+    """A time as people read it, where there is one."""
     return None if ms is None else iso(ms)
 
 

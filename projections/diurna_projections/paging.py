@@ -82,6 +82,7 @@ def cursor_of(place: Sequence[object]) -> str:
 
 AGENT_TOPICS: Final = ("agents.events",)
 WORKFLOW_TOPICS: Final = ("workflows.events",)
+LOCK_TOPICS: Final = ("locks.events",)
 _EVENT_TOPICS: Final = ("agents.events", "broadcasts", "locks.events", "workflows.events")
 
 REQUESTS: Final = Listing(
@@ -122,6 +123,35 @@ CHECKPOINTS: Final = Listing(
     (("record_offset", "bigint"), ("checkpoint_id", "text")),
     {"workflow_id": "workflow_id = {}", "checkpoint_id": "checkpoint_id = {}"},
     is_descending=True,
+)
+LOCKS: Final = Listing(
+    "locks",
+    LOCK_TOPICS,
+    (("resource_id", "text"),),
+    {"resource_id": "resource_id = {}", "agent_id": "agent_id = {}", "after_ms": "deadline_ms > {}"},
+)
+LOCK_QUEUE: Final = Listing(
+    "lock_queue",
+    LOCK_TOPICS,
+    (("resource_id", "text"), ("asked_offset", "bigint")),
+    {"resource_id": "resource_id = {}", "agent_id": "agent_id = {}", "after_ms": "until_ms > {}"},
+)
+LOCK_HISTORY: Final = Listing(
+    "lock_history",
+    LOCK_TOPICS,
+    (("asked_at_ms", "bigint"), ("resource_id", "text"), ("asked_offset", "bigint")),
+    {
+        "resource_id": "resource_id = {}",
+        "agent_id": "agent_id = {}",
+        "lock_id": "lock_id = {}",
+        "status": "status = {}",
+        "held_after_ms": "(status = 'held' and deadline_ms > {})",
+        "over_by_ms": "(status = 'expired' or (status = 'held' and deadline_ms <= {}))",
+    },
+    is_descending=True,
+)
+LOCK_STATISTICS: Final = Listing(
+    "lock_statistics", LOCK_TOPICS, (("resource_id", "text"),), {"resource_id": "resource_id = {}"}
 )
 EVENTS: Final = Listing(
     "events",

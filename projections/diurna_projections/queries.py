@@ -11,6 +11,7 @@ import orjson
 
 from diurna_projections import documents, paging
 from diurna_projections.documents import Document
+from diurna_projections.lock_queries import LockQueries
 from diurna_projections.paging import LIMIT, Listing
 from diurna_projections.store import Checksums, Database, PartitionPosition, Store
 from diurna_projections.store.database import SCHEMA
@@ -71,6 +72,7 @@ class Queries:
         self._clock_ms = clock_ms
         self._store = Store(database)
         self._waiting = Waiting(self._next)
+        self.locks = LockQueries(self.page, clock_ms)
 
     @classmethod
     async def connect(

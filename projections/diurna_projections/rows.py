@@ -145,6 +145,94 @@ class WorkflowCheckpoint(NamedTuple):
     record_offset: int
 
 
+class Lock(NamedTuple):
+    """A lock that is held, by what the log says: a lease whose time has passed may still be here, until a tick ends it.
+
+    `asked_offset` names its row in the history.
+    """
+
+    resource_id: str
+    lock_id: str
+    agent_id: str
+    fencing_token: int
+    lease_ms: int
+    acquired_at_ms: int
+    deadline_ms: int
+    is_provisional: int
+    waited_ms: int
+    renewals: int
+    reason: str
+    metadata: str
+    asked_offset: int
+    partition: int
+    record_offset: int
+
+
+class LockWaiter(NamedTuple):
+    """Somebody who waits for a lock; the smallest `asked_offset` is next."""
+
+    resource_id: str
+    lock_id: str
+    agent_id: str
+    lease_ms: int
+    asked_at_ms: int
+    until_ms: int
+    reason: str
+    metadata: str
+    asked_offset: int
+    partition: int
+    record_offset: int
+
+
+class LockHistory(NamedTuple):
+    """One wish for a lock, from the first word to the last. `asked_offset` is where the log first speaks of it."""
+
+    resource_id: str
+    asked_offset: int
+    lock_id: str
+    agent_id: str
+    status: str
+    fencing_token: int | None
+    lease_ms: int | None
+    asked_at_ms: int
+    acquired_at_ms: int | None
+    deadline_ms: int | None
+    ended_at_ms: int | None
+    waited_ms: int | None
+    held_ms: int | None
+    renewals: int
+    is_provisional: int
+    reason: str
+    metadata: str
+    ended_by: str | None
+    end_reason: str | None
+    partition: int
+    record_offset: int
+
+
+class LockStatistics(NamedTuple):
+    """How a resource was fought for, counted since the log began."""
+
+    resource_id: str
+    wishes: int
+    acquisitions: int
+    queued: int
+    denials: int
+    releases: int
+    expirations: int
+    forced_releases: int
+    wait_timeouts: int
+    wait_cancellations: int
+    renewals: int
+    waited_ms_total: int
+    waited_ms_max: int
+    held_ms_total: int
+    held_ms_max: int
+    last_acquired_at_ms: int | None
+    partition: int
+    record_offset: int
+
+
 class Heartbeat(NamedTuple):
     """The last sign of life of an instance, at the broker's time."""
 
@@ -250,6 +338,10 @@ REQUESTS: Final = _table("requests", Request, 2)
 WORKFLOWS: Final = _table("workflows", Workflow, 1)
 APPROVALS: Final = _table("approvals", Approval, 2)
 WORKFLOW_CHECKPOINTS: Final = _table("workflow_checkpoints", WorkflowCheckpoint, 2)
+LOCKS: Final = _table("locks", Lock, 1)
+LOCK_WAITERS: Final = _table("lock_waiters", LockWaiter, 2)
+LOCK_HISTORY: Final = _table("lock_history", LockHistory, 2)
+LOCK_STATISTICS: Final = _table("lock_statistics", LockStatistics, 1)
 HEARTBEATS: Final = _table("heartbeats", Heartbeat, 2, is_checked=False)
 DEAD_LETTERS: Final = _table("dead_letters", DeadLetter, 1, is_checked=False)
 DEAD_LETTER_SETTLEMENTS: Final = _table("dead_letter_settlements", DeadLetterSettlement, 1, is_checked=False)
@@ -263,6 +355,10 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     WORKFLOWS,
     APPROVALS,
     WORKFLOW_CHECKPOINTS,
+    LOCKS,
+    LOCK_WAITERS,
+    LOCK_HISTORY,
+    LOCK_STATISTICS,
     HEARTBEATS,
     DEAD_LETTERS,
     DEAD_LETTER_SETTLEMENTS,

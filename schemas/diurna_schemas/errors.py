@@ -6,8 +6,11 @@ DiurnaError
 │   │   └── TooLarge           … because it is too big
 │   ├── NotFound               no such agent, request, workflow, lock, checkpoint …
 │   ├── Conflict               the state does not allow it
-│   │   └── VersionConflict    … because another writer was first
-│   │       └── WorkflowConflict   … to a workflow: `current` is the version it is at
+│   │   ├── VersionConflict    … because another writer was first
+│   │   │   └── WorkflowConflict   … to a workflow: `current` is the version it is at
+│   │   ├── ResourceLockError  … because another has the lock
+│   │   │   └── LockLost       … or the lock was ours and is no longer
+│   │   └── StaleToken         … because a later holder of the lock was here already
 │   └── AgentOffline           nobody is there to take the request
 ├── Unreadable                 bytes on the log that do not mean anything: a dead letter
 │   ├── UnknownSchema          the schema id is in no registry we can ask
@@ -89,6 +92,36 @@ class VersionConflict(Conflict):
 
 class WorkflowConflict(VersionConflict):
     """Another writer changed the workflow first. Read it again, and decide anew at version `current`."""
+
+
+class ResourceLockError(Conflict):
+    """The lock on `resource_id` was not to be had, or is not the caller's; `holder` has it, as far as that is known."""
+
+    code = "locked"
+
+    def __init__(self, resource_id: str, reason: str, *, holder: str | None = None, code: str | None = None) -> None:
+        super().__init__(reason, code=code)
+        self.resource_id = resource_id
+        self.holder = holder
+
+
+class LockLost(ResourceLockError):
+    """The lock on `resource_id` was held and could not be kept: whoever works on it must stop."""
+
+    code = "lock_lost"
+
+
+class StaleToken(Conflict):
+    """A fencing token smaller than one that was seen already: its holder's lease is over, another has been here."""
+
+    code = "stale_token"
+
+    def __init__(self, resource_id: str, token: int, highest: int | None = None) -> None:
+        seen = "a larger one" if highest is None else str(highest)
+        super().__init__(f"fencing token {token} of {shown(resource_id)} is stale: {seen} was seen")
+        self.resource_id = resource_id
+        self.token = token
+        self.highest = highest
 
 
 class AgentOffline(Refused):

@@ -180,12 +180,13 @@ class LockForceReleased(_LocksEvent):
 
 
 class LockWaitTimedOut(_LocksEvent):
-    """A waiter's time was over before its turn came."""
+    """A waiter's time was over before its turn came; the lock was with `holder_agent_id` then."""
 
     type_name: ClassVar[str] = "lock.wait_timed_out"
     lock_id: Id
     agent_id: Name
     waited_ms: Milliseconds
+    holder_agent_id: Name | None
 
 
 class LockWaitCancelled(_LocksEvent):
@@ -207,7 +208,7 @@ class LockCommandRefused(_LocksEvent):
 
 
 class LockCommandRepeated(_LocksEvent):
-    """The command had been decided before, at `first_offset`; `standing` is where its lock stands now."""
+    """The command had been decided before, at `first_offset`; the rest tells where its lock stands now."""
 
     type_name: ClassVar[str] = "locks.command_repeated"
     command_type: Name
@@ -216,6 +217,8 @@ class LockCommandRepeated(_LocksEvent):
     standing: LockStanding
     fencing_token: Token | None
     deadline_ms: Milliseconds | None
+    is_provisional: bool
+    position: Annotated[int, Field(ge=1)] | None
 
 
 LocksCommand = AcquireLock | RenewLock | ReleaseLock | ForceReleaseLock | TickLocks

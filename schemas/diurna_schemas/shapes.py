@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
 
@@ -248,6 +248,91 @@ class WorkflowCheckpoint(Shape):
     def checkpoint_data(self) -> JsonObject:
         """`data` under another name."""
         return self.data
+
+
+class LockInfo(Shape):
+    """A lock that is held. A provisional one came from the queue and was not claimed yet."""
+
+    resource_id: Id
+    lock_id: Id
+    agent_id: Name
+    fencing_token: int
+    timeout: float
+    acquired_at: Moment
+    expires_at: Moment
+    is_provisional: bool
+    waited_seconds: float
+    renewals: int
+    reason: str
+    metadata: JsonObject
+    position: str
+
+
+class LockWaiter(Shape):
+    """Somebody who waits for a lock; `queue_position` 1 is next."""
+
+    resource_id: Id
+    lock_id: Id
+    agent_id: Name
+    queue_position: int
+    timeout: float
+    queued_at: Moment
+    waits_until: Moment
+    reason: str
+    metadata: JsonObject
+    position: str
+
+
+LockStatus = Literal[
+    "queued", "held", "released", "expired", "force_released", "wait_timed_out", "wait_cancelled", "denied"
+]
+
+
+class LockRecord(Shape):
+    """One wish for a lock, from the first word to the last. `expires_at` is there while it is held."""
+
+    resource_id: Id
+    lock_id: Id
+    agent_id: Name
+    status: LockStatus
+    fencing_token: int | None
+    timeout: float | None
+    asked_at: Moment
+    acquired_at: Moment | None
+    expires_at: Moment | None
+    ended_at: Moment | None
+    waited_seconds: float | None
+    held_seconds: float | None
+    renewals: int
+    is_provisional: bool
+    reason: str
+    metadata: JsonObject
+    ended_by: str | None
+    end_reason: str | None
+    position: str
+
+
+class LockStatistics(Shape):
+    """How a resource is fought for. `contention` is the part of all wishes that found it taken, from 0 to 1."""
+
+    resource_id: Id
+    wishes: int
+    acquisitions: int
+    queued: int
+    denials: int
+    releases: int
+    expirations: int
+    forced_releases: int
+    wait_timeouts: int
+    wait_cancellations: int
+    renewals: int
+    contention: float
+    waited_seconds_mean: float | None
+    waited_seconds_max: float
+    held_seconds_mean: float | None
+    held_seconds_max: float
+    last_acquired_at: Moment | None
+    position: str
 
 
 class Problem(BaseModel):

@@ -28,9 +28,11 @@ class Commands:
         for kept in ("DIURNA_CACHE_DIR", "DIURNA_KAFKA_BOOTSTRAP_SERVERS", "DIURNA_DATABASE_URL"):
             if kept in os.environ:
                 environment[kept] = os.environ[kept]
+        # What stands behind `--` is another program's.
+        end = arguments.index("--") if "--" in arguments else len(arguments)
         return subprocess.run(
-            [sys.executable, "-c", "from diurna_deploy.cli import main; main()", *arguments,
-             "--state-dir", str(self.state_dir)],
+            [sys.executable, "-c", "from diurna_deploy.cli import main; main()", *arguments[:end],
+             "--state-dir", str(self.state_dir), *arguments[end:]],
             capture_output=True, text=True, timeout=timeout, check=False, env=environment,
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from threading import Thread
 
 import pytest
 
+from diurna import FileFenceGuard, StaleToken
 from diurna_agents import demo_repository
 from diurna_agents.demo_repository import make_demo_repository
 from diurna_agents.errors import DeploymentBusy, ReleaseNotFound
@@ -65,6 +66,54 @@ async def test_a_release_is_installed_switched_to_and_works(site: Site):
     assert site.releases() == sorted([str(first["release"]), str(second["release"])])
     record = json.loads((site.target / "current/release.json").read_text())
     assert (record["state"], record["version"], record["previous"]) == ("deployed", "1.1.0", first["release"])
+
+
+def under(token: int) -> dict[str, object]:
+    return {"lock": {"resource_id": "deploy:/srv/app", "token": token}}
+
+
+async def test_a_stale_token_is_refused_and_nothing_is_switched(site: Site):
+    first = await site.deploy(site.good, "main", **under(20))
+    assert first["deployment_status"] == "deployed"
+    with pytest.raises(StaleToken, match=r"fencing token 19 .* is stale: 20 was seen"):
+        await site.deploy(site.good, demo_repository.HEAD, **under(19))
+    assert site.releases() == [first["release"]]
+    assert site.says("Ada") == "Hello, Ada!"
+    second = await site.deploy(site.good, demo_repository.HEAD, **under(21))
+    assert second["current"] == second["release"]
+    payload = {"deploy_to": str(site.target), **under(20)}
+    with pytest.raises(StaleToken):
+        await rollback(payload, workspace=site.workspace, report=report_nothing)
+    assert Releases(site.target).current() == second["release"]
+
+
+async def test_a_deployment_that_was_overtaken_while_it_installed_does_not_switch(site: Site):
+    """Its lock was lost; the next holder has arrived, and waits for the directory."""
+    first = await site.deploy(site.good, "main", **under(1))
+    arrived: list[asyncio.Task[dict[str, object]]] = []
+
+    async def overtake(step: str, details: dict[str, object]) -> None:
+        if step == "checkout":
+            later = {"repo": str(site.good), "head": "main", "deploy_to": str(site.target), **under(3)}
+            arrived.append(asyncio.create_task(deploy_service(later, workspace=site.workspace, report=report_nothing)))
+            guard = FileFenceGuard(site.target / ".fence.json")
+            async with asyncio.timeout(30):
+                while guard.highest("deploy:/srv/app") != 3:  # noqa: ASYNC110 - it is a file
+                    await asyncio.sleep(0.01)
+
+    payload = {"repo": str(site.good), "head": demo_repository.HEAD, "deploy_to": str(site.target), **under(2)}
+    with pytest.raises(StaleToken, match=r"fencing token 2 .* is stale: 3 was seen"):
+        await deploy_service(payload, workspace=site.workspace, report=overtake)
+    later = await arrived[0]
+    assert (later["deployment_status"], later["previous"]) == ("deployed", first["release"])
+    assert len(site.releases()) == 2, "what was overtaken left nothing behind"
+
+
+@pytest.mark.parametrize("token", [-1, 2**53, "7"])
+async def test_what_is_no_token_is_refused(site: Site, token: object):
+    with pytest.raises(InvalidInput, match=r"lock\.token"):
+        await site.deploy(site.good, "main", lock={"resource_id": "deploy:x", "token": token})
+    assert not site.target.exists()
 
 
 async def test_a_release_that_does_not_start_never_becomes_current(site: Site):

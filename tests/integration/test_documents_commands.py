@@ -31,6 +31,7 @@ DOCUMENTS = (
     "docs/how-to/kafka-ui.md",
     "docs/how-to/rebuild-the-tables.md",
     "docs/how-to/audit-the-log.md",
+    "docs/RESOURCE_LOCKING.md",
 )
 ELSEWHERE = {
     "uv run diurna demo": "test_demo.py",

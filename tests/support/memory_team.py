@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from diurna import EventBus
+from diurna import EventBus, ResourceLockManager
 from diurna.connection import Connection
 from diurna.seen import Seen
 from diurna_agents import team
@@ -35,7 +35,7 @@ class MemoryTeam:
     def types_of(self, correlation_id: str) -> list[str]:
         """The types of all events of one piece of work, partition by partition."""
         found: list[str] = []
-        for topic in ("agents.events", "workflows.events", "broadcasts"):
+        for topic in ("agents.events", "locks.events", "workflows.events", "broadcasts"):
             for partition in range(TOPICS[topic].partitions):
                 seen = [Seen(record, self.connection.codec) for record in self.log.records(topic, partition)]
                 found += [one.type_name for one in seen if one.correlation_id == correlation_id]
@@ -63,6 +63,7 @@ async def memory_team(work_dir: Path, *, agents: tuple[str, ...] = WORKING) -> A
             workspace = Workspace(work_dir / agent_id, environment=dict(os.environ))
             agent = team.build(agent_id, workspace=workspace, connection=connection, port=None)
             await stack.enter_async_context(agent.running())
-        manager = WorkflowManager(bus, connection)
+        locks = await stack.enter_async_context(ResourceLockManager(connection=connection))
+        manager = WorkflowManager(bus, connection, locks=locks)
         stack.push_async_callback(manager.close)
         yield MemoryTeam(log, connection, bus, manager)

@@ -13,6 +13,7 @@ import diurna.testing
 from diurna.agent import Agent
 from diurna.bus import EventBus
 from diurna.connection import Connection
+from diurna.locks import ResourceLockManager
 from diurna_schemas.codec import Codec
 from diurna_schemas.topics import TOPICS
 from diurna_streams.conduct import Conductor
@@ -41,6 +42,8 @@ class AnyTeam(Protocol):
 
     def agent(self, agent_id: str, **options: Any) -> Agent: ...
 
+    def locks(self) -> ResourceLockManager: ...
+
 
 class KafkaTeam:
     """Clients of a real broker, the deciders in this process."""
@@ -62,6 +65,9 @@ class KafkaTeam:
     def agent(self, agent_id: str, **options: Any) -> Agent:
         options.setdefault("port", None)
         return Agent(agent_id, connection=self.connection, **options)
+
+    def locks(self) -> ResourceLockManager:
+        return ResourceLockManager(connection=self.connection)
 
     async def close(self) -> None:
         for connection in self._connections:

@@ -45,7 +45,7 @@ from diurna_schemas.workflows import (
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.deciders.window import SPAN_MS
 from diurna_streams.log.port import Record
-from support.agents_book import check_size
+from support.book import check_size
 from support.given import START_MS, new_command_id
 
 STATE_BYTES_MAX = 256 * 1024

@@ -65,6 +65,8 @@ def test_exactly_the_commands_that_exist_are_listed() -> None:
         *(f"request {verb}" for verb in ("send", "show", "list", "cancel")),
         *(f"workflow {verb}" for verb in ("start", "list", "show", "history", "checkpoints", "restore", "fork")),
         *(f"workflow {verb}" for verb in ("approve", "reject", "pause", "resume", "cancel")),
+        *(f"lock {verb}" for verb in ("acquire", "renew", "release", "list", "queue", "history", "statistics")),
+        *(f"lock {verb}" for verb in ("force-release", "run")),
         *(f"event {verb}" for verb in ("publish", "tail", "trace")),
         "audit verify",
         *(f"projection {verb}" for verb in ("status", "rebuild", "verify", "promote", "rollback")),

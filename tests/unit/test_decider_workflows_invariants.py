@@ -17,7 +17,7 @@ from diurna_schemas.message import Command
 from diurna_schemas.workflows import CancelWorkflow, RemoveWorkflow, TickWorkflows, WorkflowRestored
 from diurna_streams.deciders.window import Window
 from diurna_streams.deciders.workflows import RULES, state
-from support.agents_book import check_size
+from support.book import check_size
 from support.given import START_MS, Partition, new_command_id
 from support.workflows_book import (
     WorkflowsBook,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import pytest
 
-from diurna_schemas.errors import InvalidInput, Unavailable
+from diurna_schemas.errors import InvalidInput, LockLost, ResourceLockError, Unavailable
+from diurna_schemas.ids import checked_id
 from diurna_schemas.workflows import (
     CompleteWorkflow,
     DecideApproval,
@@ -20,6 +24,7 @@ from diurna_schemas.workflows import (
 from diurna_workflows import MultiAgentState, WorkflowManager, build_pr_deployment
 from diurna_workflows.journal import LogJournal
 from diurna_workflows.state import initial_state
+from diurna_workflows.target_lock import resource_of
 from support.workflow_fakes import APPROVED, DEPLOYED, HEAD, INPUT, PASSED, BelievingLog, ScriptedBus
 
 
@@ -271,6 +276,84 @@ async def test_a_large_answer_is_not_repeated_whole_in_the_facts() -> None:
     facts = [json.loads(fact.updates) for fact in log.of(UpdateWorkflowState)]
     assert facts[0]["review"]["left_out"] == ["findings"]
     assert facts[0]["review"]["head"] == HEAD
+
+
+class FakeLocks:
+    """Grants every lock, unless told otherwise; remembers what was held when."""
+
+    def __init__(self, bus: ScriptedBus, *, denied: str | None = None) -> None:
+        self.bus = bus
+        self.denied = denied
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.held_while: list[str] = []
+
+    @asynccontextmanager
+    async def acquire(self, resource_id: str, agent_id: str, **options: Any) -> AsyncIterator[SimpleNamespace]:
+        self.asked.append((resource_id, agent_id, options))
+        if self.denied is not None:
+            raise ResourceLockError(resource_id, self.denied)
+        before = len(self.bus.asked)
+        yield SimpleNamespace(resource_id=resource_id, token=42)
+        self.held_while += self.bus.types()[before:]
+
+
+async def run_with(locks: FakeLocks, bus: ScriptedBus, **given: Any) -> dict[str, Any]:
+    manager = WorkflowManager(bus, BelievingLog(bus), locks=locks)  # type: ignore[arg-type]
+    return await manager.run("pr_deployment", "w-1", {**INPUT, **given})
+
+
+async def test_the_target_is_held_while_it_is_deployed_to_and_its_token_is_shown_there() -> None:
+    bus = ScriptedBus()
+    locks = FakeLocks(bus)
+    final = await run_with(locks, bus)
+    assert final["deployment_status"] == "deployed"
+    assert bus.asked[-1].payload["lock"] == {"resource_id": "deploy:/srv/app", "token": 42}
+    assert locks.held_while == ["deploy_service"]
+    ((resource, holder, options),) = locks.asked
+    assert (resource, holder) == ("deploy:/srv/app", "orchestrator")
+    assert (options["auto_renew"], options["correlation_id"]) == (True, "w-1")
+    assert options["reason"] == f"deploys {HEAD[:12]} of /work/repo"
+
+
+async def test_a_target_that_is_not_to_be_had_is_not_deployed_to() -> None:
+    bus = ScriptedBus()
+    final = await run_with(FakeLocks(bus, denied="Resource deploy:/srv/app is locked by orchestrator"), bus)
+    assert final["deployment_status"] == "failed"
+    assert final["reason"] == "Resource deploy:/srv/app is locked by orchestrator"
+    assert "deploy_service" not in bus.types()
+
+
+async def test_a_target_that_was_lost_in_the_middle_is_told_as_unknown() -> None:
+    bus = ScriptedBus()
+    bus.answers["deploy_service"] = LockLost("deploy:/srv/app", "the lock on deploy:/srv/app is lost: taken away")
+    final = await run_with(FakeLocks(bus), bus)
+    assert final["deployment_status"] == "failed"
+    assert final["reason"].startswith("the lock on deploy:/srv/app is lost: taken away; whether it was done is unknown")
+
+
+async def test_nothing_is_held_by_a_workflow_that_does_not_come_to_deploying() -> None:
+    bus = ScriptedBus()
+    locks = FakeLocks(bus)
+    await run_with(locks, bus, policy="never")
+    assert locks.asked == []
+
+
+@pytest.mark.parametrize(
+    ("deploy_to", "resource"),
+    [
+        ("/srv/app", "deploy:/srv/app"),
+        ("/srv/my app", "deploy:/srv/my%20app"),
+        ("/srv/ä", "deploy:/srv/%C3%A4"),
+    ],
+)
+def test_a_target_is_a_resource(deploy_to: str, resource: str) -> None:
+    assert resource_of(deploy_to) == checked_id("resource_id", resource)
+
+
+def test_long_targets_are_resources_of_their_own() -> None:
+    found = {resource_of("/" + "x" * 300 + end) for end in ("", "a", "b")}
+    assert len(found) == 3
+    assert all(checked_id("resource_id", one) for one in found)
 
 
 async def test_an_approval_decided_while_nobody_listened_is_found() -> None:

@@ -17,6 +17,7 @@ from diurna_workflows.journal import LogJournal, named_id
 from diurna_workflows.ports import Bus, Heard, WritesCommands
 from diurna_workflows.pr_input import PrDeploymentInput
 from diurna_workflows.state import JsonObject, initial_state, utc_now
+from diurna_workflows.target_lock import Locks
 
 RUNNING_MAX: Final = 200
 
@@ -30,7 +31,7 @@ class Graph(Protocol):
 class Build(Protocol):
     """Makes the graph of one type for one run."""
 
-    def __call__(self, bus: Bus, *, journal: LogJournal, desk: Desk) -> Graph: ...
+    def __call__(self, bus: Bus, *, journal: LogJournal, desk: Desk, locks: Locks | None) -> Graph: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +48,10 @@ def _pr_input(given: object) -> JsonObject:
     return PrDeploymentInput.read(given).model_dump(mode="json", exclude_none=True)
 
 
-def _pr_deployment(bus: Bus, *, journal: LogJournal, desk: Desk) -> Graph:
+def _pr_deployment(bus: Bus, *, journal: LogJournal, desk: Desk, locks: Locks | None) -> Graph:
     from diurna_workflows.pr_deployment import build_pr_deployment  # LangGraph takes a second to load
 
-    return build_pr_deployment(bus, journal=journal, desk=desk)
+    return build_pr_deployment(bus, journal=journal, desk=desk, locks=locks)
 
 
 DEFINITIONS: Final[dict[str, Definition]] = {
@@ -75,11 +76,19 @@ def warm_up() -> None:
 
 
 class WorkflowManager:
-    """Starts workflows on the bus. Their facts go to the log through `connection`."""
+    """Starts workflows on the bus. Their facts go to the log through `connection`; `locks` hold what they change."""
 
-    def __init__(self, bus: Bus, connection: WritesCommands, *, read_decision: ReadDecision | None = None) -> None:
+    def __init__(
+        self,
+        bus: Bus,
+        connection: WritesCommands,
+        *,
+        read_decision: ReadDecision | None = None,
+        locks: Locks | None = None,
+    ) -> None:
         self._bus = bus
         self._connection = connection
+        self._locks = locks
         self._read_decision = read_decision
         self._running: dict[str, Running] = {}
 
@@ -153,7 +162,8 @@ class WorkflowManager:
             await journal.create(definition.workflow_type, given, definition.agents)
             found = self._read_decision
             read = None if found is None else partial(found, workflow_id)
-            graph = definition.build(self._bus, journal=journal, desk=BusDesk(self._bus, read=read))
+            desk = BusDesk(self._bus, read=read)
+            graph = definition.build(self._bus, journal=journal, desk=desk, locks=self._locks)
             state = initial_state(definition.workflow_type, workflow_id, given)
             work = asyncio.ensure_future(graph.ainvoke(state, {"configurable": {"thread_id": workflow_id}}))
             return await self._first_of(work, cancelled, journal, definition, workflow_id)

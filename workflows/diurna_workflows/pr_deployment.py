@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from diurna_schemas.errors import InvalidInput
+from diurna_schemas.errors import InvalidInput, LockLost, ResourceLockError
 from diurna_workflows.approvals import BusDesk, Desk, opened
 from diurna_workflows.asking import Answer, Question, asked
 from diurna_workflows.journal import Journal, NoJournal, summary
@@ -24,6 +24,7 @@ from diurna_workflows.policy import Decision, decide_automatically, never
 from diurna_workflows.ports import Bus
 from diurna_workflows.pr_input import PrDeploymentInput
 from diurna_workflows.state import JsonObject, MultiAgentState, utc_now
+from diurna_workflows.target_lock import Locks, held_target
 
 # pyright: reportUnknownMemberType=false
 # LangGraph's annotations leave the element types of its caches and checkpointers open.
@@ -42,9 +43,15 @@ _DEPLOY_SECONDS: Final = 1_500.0
 _REVIEW_SECONDS: Final = 600.0
 
 
-def build_pr_deployment(bus: Bus, *, journal: Journal | None = None, desk: Desk | None = None) -> Graph:
-    """The compiled graph. `bus` reaches the agents, `journal` writes the facts, `desk` hears people's decisions."""
-    nodes = _Nodes(bus, journal or NoJournal(), desk or BusDesk(bus))
+def build_pr_deployment(
+    bus: Bus, *, journal: Journal | None = None, desk: Desk | None = None, locks: Locks | None = None
+) -> Graph:
+    """The compiled graph.
+
+    `bus` reaches the agents, `journal` writes the facts, `desk` hears people's decisions, `locks` hold the target while
+    it is deployed to.
+    """
+    nodes = _Nodes(bus, journal or NoJournal(), desk or BusDesk(bus), locks)
     graph = StateGraph(MultiAgentState)
     graph.add_node("plan", nodes.plan)
     graph.add_node("review", nodes.review)
@@ -70,10 +77,11 @@ def _onwards_to(following: str) -> Any:
 class _Nodes:
     """The steps. Each returns what it adds to the state; a `deployment_status` in it is the end."""
 
-    def __init__(self, bus: Bus, journal: Journal, desk: Desk) -> None:
+    def __init__(self, bus: Bus, journal: Journal, desk: Desk, locks: Locks | None) -> None:
         self._bus = bus
         self._journal = journal
         self._desk = desk
+        self._locks = locks
 
     async def plan(self, state: MultiAgentState) -> Update:
         """Reads the input and lays out the steps."""
@@ -143,25 +151,36 @@ class _Nodes:
         return update
 
     async def deploy(self, state: MultiAgentState) -> Update:
-        """Has the reviewed commit installed, checked and switched to."""
-        given = _input(state)
+        """Has the reviewed commit installed, checked and switched to, while the target is held."""
+        given, head = _input(state), _reviewed_head(state)
         payload = {
             "repo": given.repo,
-            "head": _reviewed_head(state),
+            "head": head,
             "deploy_to": given.deploy_to,
             **_optional("service", given.service),
             **_optional("health", given.health),
             **_optional("keep", given.keep),
         }
         question = Question("deploy", "infrastructure", "deploy_service", payload, _DEPLOY_SECONDS)
-        answer = await self._work(state, question)
+        await self._journal.step(question.node, question.agent_id)
+        reason = f"deploys {head[:12]} of {given.repo}"
+        held: dict[str, Any] = {}
+        try:
+            async with held_target(self._locks, state["task_id"], given.deploy_to, reason=reason) as lock:
+                if lock is not None:
+                    payload["lock"] = lock
+                    held = {lock["resource_id"]: lock["token"]}
+                answer = await self._asked(state, question)
+        except ResourceLockError as error:
+            # Lost in the middle: the agent's own check says whether anything was switched, and nobody hears it.
+            answer = Answer("timeout" if isinstance(error, LockLost) else "rejected", error=str(error))
         if answer.error is not None:
-            return _failed(question, answer)
+            return _failed(question, answer) | {"locks": held}
         status = str(answer.result.get("deployment_status", "failed"))
         if status not in {"deployed", "rolled_back"}:
             status = "failed"
         reason = str(answer.result.get("detail") or _DEPLOYED_WORDS[status])
-        ended = _ended("deploy", status, reason, agent=question.agent_id, result=answer.result)
+        ended = _ended("deploy", status, reason, agent=question.agent_id, result=answer.result) | {"locks": held}
         if status != "deployed":
             ended["error_log"] = [f"deploy: {reason}"]
         return ended
@@ -178,6 +197,9 @@ class _Nodes:
 
     async def _work(self, state: MultiAgentState, question: Question) -> Answer:
         await self._journal.step(question.node, question.agent_id)
+        return await self._asked(state, question)
+
+    async def _asked(self, state: MultiAgentState, question: Question) -> Answer:
         answer = await asked(self._bus, state["task_id"], question)
         known: dict[str, Any] = {"status": answer.status, **summary(answer.result)}
         if answer.error is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 from tenacity import AsyncRetrying, retry_if_result, stop_after_delay, wait_exponential
 
@@ -14,6 +14,13 @@ Document = dict[str, Any]
 
 LOOK_SECONDS_MAX: Final = 2.0
 """What was written a moment ago is not in the tables yet; so long an unknown id is looked for."""
+
+
+class KnownLock(NamedTuple):
+    """Which resource a lock is on, and whose it is, or was."""
+
+    resource_id: str
+    agent_id: str
 
 
 class Reads(Protocol):
@@ -41,6 +48,10 @@ class Reads(Protocol):
 
     async def dead_letter(self, letter_id: str) -> dict[str, Any] | None:
         """A record nobody could understand, as the API shows it."""
+        ...
+
+    async def lock(self, lock_id: str) -> KnownLock | None:
+        """Which resource a lock is on, and whose it is."""
         ...
 
 

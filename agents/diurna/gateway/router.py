@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from diurna.connection import Connection
-from diurna.gateway import agents, dead_letters, events, requests, workflow_state, workflows
+from diurna.gateway import agents, dead_letters, events, locks, requests, workflow_state, workflows
 from diurna.gateway.reads import Reads
 from diurna.gateway.routing import Gateway, ProblemRoute
 
@@ -14,6 +14,6 @@ def write_router(connection: Connection, reads: Reads) -> APIRouter:
     """The routes on this connection. Nothing is written where the answer is a problem."""
     router = APIRouter(route_class=ProblemRoute)
     gateway = Gateway(connection, reads)
-    for part in (agents, requests, events, workflows, workflow_state, dead_letters):
+    for part in (agents, requests, events, locks, workflows, workflow_state, dead_letters):
         part.add_routes(router, gateway)
     return router

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from diurna_agents.checkout import Checkout, check_out
+from diurna_agents.infrastructure.fence import TargetFence, shown
 from diurna_agents.infrastructure.health import Health, Patient, check_health
 from diurna_agents.infrastructure.installation import Installation, NotInstallable
 from diurna_agents.infrastructure.releases import Release, Releases
@@ -28,16 +29,21 @@ async def deploy_service(payload: Mapping[str, object], *, workspace: Workspace,
     Answers `deployment_status`: deployed; rolled_back, where the release had been made current and was
     found ill through `current`; failed, where `current` was never touched or there was nothing to go
     back to. With `release`, `previous`, `current`, `health`, `steps`, `detail` and `log_tail`.
+
+    Under a `lock` its token is checked on arrival and when switching. Raises `StaleToken` where a later holder of the
+    lock has been here: then nothing was switched.
     """
     request = validated(DeployRequest, payload)
     repository = await open_repository(request.repo, workspace=workspace, refs=(request.head,))
     head = await resolve(repository, "head", request.head)
     releases = Releases(Path(request.deploy_to))
+    await asyncio.to_thread(releases.prepare)
+    fence = await shown(releases.deploy_to, request.lock)
     async with (
         releases.locked(f"{repository.location} {head[:12]}", wait_seconds=request.wait_seconds),
         workspace.fresh("deployment") as directory,
     ):
-        deployment = Deployment(request, releases, directory, workspace, report)
+        deployment = Deployment(request, releases, fence, directory=directory, workspace=workspace, report=report)
         return await deployment.run(repository, head)
 
 
@@ -48,12 +54,15 @@ class Deployment:
         self,
         request: DeployRequest,
         releases: Releases,
+        fence: TargetFence,
+        *,
         directory: Path,
         workspace: Workspace,
         report: Report,
     ) -> None:
         self._request = request
         self._releases = releases
+        self._fence = fence
         self._directory = directory
         self._workspace = workspace
         self._report = report
@@ -106,9 +115,10 @@ class Deployment:
         before = await self._look(release, path, served=False)
         if not before.healthy:
             return await self._failed(release, path, f"the release is not healthy: {before.problem}", health=before)
-        release = self._releases.write(release.at("switched"))
-        self._switched = True
-        self._releases.switch(release.name)
+        with self._fence.passing():
+            release = self._releases.write(release.at("switched"))
+            self._switched = True
+            self._releases.switch(release.name)
         await self._step("switched", {"current": release.name, "previous": self._previous})
         after = await self._look(release, self._releases.link, served=True)
         if not after.healthy:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from diurna_agents.errors import ReleaseNotFound
+from diurna_agents.infrastructure.fence import TargetFence, shown
 from diurna_agents.infrastructure.health import Health, Patient, check_health
 from diurna_agents.infrastructure.releases import Release, Releases
 from diurna_agents.infrastructure.request import CheckRequest, HealthRequest, RollbackRequest
@@ -41,19 +42,20 @@ async def rollback(payload: Mapping[str, object], *, workspace: Workspace, repor
     """Makes an older release current again: the one named, or the newest healthy one before this.
 
     Answers as `deploy_service` does; where the older one is ill too, `current` is left as it was and the
-    status is failed.
+    status is failed. Under a `lock` a stale token is refused, and nothing is switched.
     """
     request = validated(RollbackRequest, payload)
     releases = Releases(Path(request.deploy_to))
     if not releases.folder.is_dir():
         raise InvalidInput("deploy_to", request.deploy_to, "nothing was deployed there")
+    fence = await shown(releases.deploy_to, request.lock)
     async with releases.locked("a rollback", wait_seconds=request.wait_seconds):
         was = releases.current()
         release = _known(releases, request.release or _before(releases, was), "there is none to go back to")
         if release.state not in {"deployed", "switched"}:
             detail = f"it never became healthy, its state is {release.state}"
             raise ReleaseNotFound(release.name, request.deploy_to, detail)
-        await asyncio.to_thread(releases.switch, release.name)
+        await asyncio.to_thread(_switch, releases, release.name, fence)
         await report("switched", {"current": release.name, "previous": was})
         try:
             health = await _look(releases, release, None, workspace)
@@ -74,6 +76,11 @@ async def rollback(payload: Mapping[str, object], *, workspace: Workspace, repor
         "deploy_to": request.deploy_to,
         "health": health.as_json(),
     }
+
+
+def _switch(releases: Releases, name: str, fence: TargetFence) -> None:
+    with fence.passing():
+        releases.switch(name)
 
 
 def _before(releases: Releases, current: str | None) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from diurna_agents.payload import AbsolutePath, Location, Payload, RefName
+from diurna_schemas.ids import Id
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 
@@ -42,6 +43,13 @@ class HealthRequest(Payload):
         return self
 
 
+class LockClaim(Payload):
+    """The lock under which the target is changed. A token smaller than one that was shown there is refused."""
+
+    resource_id: Id
+    token: int = Field(ge=0, lt=2**53)
+
+
 class DeployRequest(Payload):
     """What `deploy_service` takes. `requested_at` (ISO 8601, with zone) names the release, else the clock."""
 
@@ -52,6 +60,7 @@ class DeployRequest(Payload):
     health: HealthRequest = HealthRequest()
     keep: int = Field(default=5, ge=1, le=100)
     requested_at: Annotated[datetime, Field(strict=False)] | None = None
+    lock: LockClaim | None = None
     wait_seconds: float = Field(default=300, ge=0, le=3_600, allow_inf_nan=False)
     timeout_seconds: float = Field(default=900, gt=0, le=7_200, allow_inf_nan=False)
 
@@ -68,4 +77,5 @@ class RollbackRequest(Payload):
 
     deploy_to: AbsolutePath
     release: ReleaseName | None = None
+    lock: LockClaim | None = None
     wait_seconds: float = Field(default=300, ge=0, le=3_600, allow_inf_nan=False)

@@ -47,6 +47,20 @@ async def requests(settings: Settings, rounds: int) -> Figures:
     return dict(result.summary())
 
 
+async def locks(settings: Settings, rounds: int) -> Figures:
+    """W2: locks of one client and of many, beside clients that fold the log themselves; and 100,000 held at once."""
+    from diurna_deploy.bench import w2_locks, w2_memory
+
+    found = addresses_of(settings)
+    result = await w2_locks.measure(
+        found.kafka_bootstrap_servers,
+        schema_registry_url=found.schema_registry_url,
+        rounds=rounds,
+        own_deciders=False,
+    )
+    return {**w2_locks.summary(result), "held": await w2_memory.measure(settings)}
+
+
 async def workflows(settings: Settings, rounds: int) -> Figures:
     """W3: a unit of workflow state, thirteen operations, beside as many records written and read back."""
     from diurna_deploy.bench import w3_workflows
@@ -87,5 +101,12 @@ async def start(settings: Settings, rounds: int) -> Figures:
     return {name: min(seconds) for name, seconds in figures.items()} | {"rounds": rounds}
 
 
-BENCHES: Final[dict[str, Bench]] = {"start": start, "w1": requests, "w3": workflows, "w4": projector, "w5": reads}
+BENCHES: Final[dict[str, Bench]] = {
+    "start": start,
+    "w1": requests,
+    "w2": locks,
+    "w3": workflows,
+    "w4": projector,
+    "w5": reads,
+}
 """By name, in the order in which they run."""

@@ -23,7 +23,7 @@ async def deciders(servers: str, registry: str, _: str) -> None:
     """Decides for everybody."""
     from diurna_streams.conduct import Conductor
 
-    async with await _connection(servers, registry) as connection:
+    async with await connected(servers, registry) as connection:
         from diurna_schemas.topics import TOPICS
 
         await connection.log.provision(TOPICS.values())
@@ -38,7 +38,7 @@ async def echo(servers: str, registry: str, name: str) -> None:
     """An agent that answers with what it was asked."""
     from diurna import Agent, AgentRequestEvent
 
-    async with await _connection(servers, registry) as connection:
+    async with await connected(servers, registry) as connection:
         agent = Agent(name, concurrency=256, port=None, connection=connection)
 
         @agent.on_request("echo")
@@ -53,7 +53,7 @@ async def client(servers: str, registry: str, name: str, *load: str) -> None:
     """Asks the echo agent."""
     from diurna import AgentRequestEvent, EventBus
 
-    async with await _connection(servers, registry) as connection, EventBus(connection) as bus:
+    async with await connected(servers, registry) as connection, EventBus(connection) as bus:
 
         async def ask() -> None:
             request = AgentRequestEvent(
@@ -160,7 +160,8 @@ async def _report(ask: Callable[[], Awaitable[None]], warm_up: int, singles: int
     sys.stdout.flush()
 
 
-async def _connection(servers: str, registry: str) -> Any:
+async def connected(servers: str, registry: str) -> Any:
+    """A connection to the log; without a registry (`-`) records carry numbers of their own."""
     from diurna.connection import Connection
     from diurna.settings import ClientSettings
 

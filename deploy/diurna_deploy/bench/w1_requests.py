@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
 import uuid
-from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
+from diurna_deploy.bench import processes
 from diurna_deploy.bench.rounds import Measures, Rounds, interleaved
-from diurna_schemas.errors import Unavailable
 
 P50_RATIO_MAX: Final = 2.5
 RATE_RATIO_MIN: Final = 0.15
-_READY_SECONDS: Final = 60.0
-_ROUND_SECONDS: Final = 300.0
-_STOP_SECONDS: Final = 10.0
+_MODULE: Final = "w1_processes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,9 +68,9 @@ async def measure(
     asked = (load or Load()).arguments()
     async with AsyncExitStack() as stack:
         if own_deciders:
-            await stack.enter_async_context(_process("deciders", *target))
-        await stack.enter_async_context(_process("echo", *target))
-        await stack.enter_async_context(_process("raw-echo", *target))
+            await stack.enter_async_context(processes.running(_MODULE, "deciders", *target))
+        await stack.enter_async_context(processes.running(_MODULE, "echo", *target))
+        await stack.enter_async_context(processes.running(_MODULE, "raw-echo", *target))
 
         async def diurna() -> Measures:
             return await _measured("client", *target, *asked)
@@ -87,38 +81,6 @@ async def measure(
         return Result(await interleaved({"raw": raw, "diurna": diurna}, rounds=rounds))
 
 
-@asynccontextmanager
-async def _process(role: str, *arguments: str) -> AsyncGenerator[asyncio.subprocess.Process]:
-    """A process that has said that it is ready; stopped when the block ends."""
-    process = await _started(role, *arguments)
-    try:
-        async with asyncio.timeout(_READY_SECONDS):
-            said = await process.stdout.readline() if process.stdout else b""
-        if said.strip() != b"ready":
-            raise Unavailable(f"the bench's process {role} did not start: {said!r}")
-        yield process
-    finally:
-        if process.returncode is None:
-            process.terminate()
-            try:
-                async with asyncio.timeout(_STOP_SECONDS):
-                    await process.wait()
-            except TimeoutError:
-                process.kill()
-                await process.wait()
-
-
 async def _measured(role: str, *arguments: str) -> Measures:
-    process = await _started(role, *arguments)
-    async with asyncio.timeout(_ROUND_SECONDS):
-        out, _ = await process.communicate()
-    if process.returncode != 0:
-        raise Unavailable(f"the bench's process {role} ended with {process.returncode}")
-    found: dict[str, float] = json.loads(out.splitlines()[-1])
+    found: Measures = await processes.measured(await processes.started(_MODULE, role, *arguments), role)
     return found
-
-
-async def _started(role: str, *arguments: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "diurna_deploy.bench.w1_processes", role, *arguments, stdout=asyncio.subprocess.PIPE
-    )

@@ -12,6 +12,7 @@ from diurna_deploy.cli import (
     benches,
     dead_letters,
     events,
+    locks,
     projections,
     replays,
     requests,
@@ -50,6 +51,7 @@ def root(
 stack.add_to(app)
 app.add_typer(agents.app, name="agent")
 app.add_typer(requests.app, name="request")
+app.add_typer(locks.app, name="lock")
 app.add_typer(workflows.app, name="workflow")
 app.add_typer(events.app, name="event")
 app.add_typer(projections.app, name="projection")

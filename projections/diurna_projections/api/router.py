@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from diurna_projections.api.answers import document_answer, page_answer, wait_for_positions
 from diurna_projections.api.hot import MIN_POSITION, add_hot_routes
+from diurna_projections.api.locks import add_locks
 from diurna_projections.api.operations import add_operations
 from diurna_projections.api.workflows import EndedBefore, VersionOf, add_workflow_parts, tagged
 from diurna_projections.folds.requests import STATUSES as REQUEST_STATUSES
@@ -48,6 +49,7 @@ def read_router(queries: Queries, *, ends: Ends | None = None) -> APIRouter:
     _add_requests(reads, queries)
     _add_workflows(reads, queries)
     add_workflow_parts(reads, queries)
+    add_locks(reads, queries)
     _add_events(reads, queries)
     router.include_router(reads)
     return router

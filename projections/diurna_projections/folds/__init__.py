@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from diurna_projections.folds import agents, dead_letters, heartbeats, requests, workflows
+from diurna_projections.folds import agents, dead_letters, heartbeats, locks, requests, workflows
 from diurna_projections.records import LogRecord, Reading
 from diurna_projections.tables import Need, Needs, Tables
 from diurna_schemas import topics
@@ -54,6 +54,7 @@ _EVENTS: Final = [record for record in RECORDS.values() if issubclass(record, Ev
 _FOLDS: Final[dict[tuple[str, type[Part | Unreadable]], Callable[[Tables, Any, LogRecord], None]]] = {
     **{(event.topic, event): _leave for event in _EVENTS},
     **{(topics.AGENTS.events, event): found for event, found in (*agents.FOLDS.items(), *requests.FOLDS.items())},
+    **{(topics.LOCKS.events, event): found for event, found in locks.FOLDS.items()},
     **{(topics.WORKFLOWS.events, event): found for event, found in workflows.FOLDS.items()},
     **{(topics.HEARTBEATS, content): found for content, found in heartbeats.FOLDS.items()},
     **{(topic, content): found for topic in topics.DEAD_LETTER_TOPICS for content, found in dead_letters.FOLDS.items()},
@@ -62,6 +63,7 @@ _FOLDS: Final[dict[tuple[str, type[Part | Unreadable]], Callable[[Tables, Any, L
 _NEEDS: Final[Needs] = {
     **agents.NEEDS,
     **requests.NEEDS,
+    **locks.NEEDS,
     **workflows.NEEDS,
     **dead_letters.NEEDS,
 }

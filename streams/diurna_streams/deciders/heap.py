@@ -48,10 +48,12 @@ class Heap(Generic[Item]):
     @classmethod
     def of(cls, items: Iterator[Item]) -> Self:
         """A heap of these items."""
-        heap = cls()
-        for item in sorted(items, reverse=True):
-            heap = heap.push(item)
-        return heap
+        ordered = sorted(items, reverse=True)
+        root: _Node | None = None
+        for item in ordered:
+            # Smaller than all before it: it goes on top, and what was there lies to its left. No merge needed.
+            root = (1, item, root, None)
+        return cls(len(ordered), root)
 
     def __iter__(self) -> Iterator[Item]:
         """All items, in no particular order."""

@@ -213,22 +213,26 @@ class _Draft:
         resource = self._resource(command.resource_id)
         lock_id = None if isinstance(command, ForceReleaseLock) else command.lock_id
         holder = resource.holder if resource.holder is not None and resource.holder.lock_id == lock_id else None
-        is_queued = any(waiter.lock_id == lock_id for waiter in resource.queue)
+        places = (place for place, waiter in enumerate(resource.queue, start=1) if waiter.lock_id == lock_id)
+        position = next(places, None)
         self._emit(
             LockCommandRepeated(
                 **self._about(command.resource_id),
                 command_type=command.type_name,
                 first_offset=first_offset,
                 lock_id=lock_id,
-                standing="held" if holder is not None else "queued" if is_queued else "gone",
+                standing="held" if holder is not None else "queued" if position is not None else "gone",
                 fencing_token=None if holder is None else holder.token,
                 deadline_ms=None if holder is None else holder.deadline_ms,
+                is_provisional=holder is not None and holder.is_provisional,
+                position=position,
             )
         )
 
     def _settle(self, resource_id: str) -> None:
         """Waits that are over end first, so that nobody is promoted after its time; then the lease; then the next."""
         resource = self._resource(resource_id)
+        holder = resource.holder
         for waiter in resource.queue:
             if waiter.until_ms <= self.now_ms:
                 self._emit(
@@ -237,9 +241,9 @@ class _Draft:
                         lock_id=waiter.lock_id,
                         agent_id=waiter.agent_id,
                         waited_ms=self.now_ms - waiter.since_ms,
+                        holder_agent_id=None if holder is None else holder.agent_id,
                     )
                 )
-        holder = resource.holder
         if holder is not None and holder.deadline_ms <= self.now_ms:
             self._emit(LockExpired(**self._about_holder(resource_id, holder)))
         self._promote(resource_id, phase=0)

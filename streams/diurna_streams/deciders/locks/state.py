@@ -88,10 +88,13 @@ def next_due_ms(state: LocksState) -> int | None:
 
 def dues_of(resource_id: str, resource: Resource) -> list[Due]:
     """Every time at which something happens to a resource."""
+    holder = resource.holder
+    if not resource.queue:
+        return [] if holder is None else [Due(holder.deadline_ms, resource_id)]
     times = [waiter.until_ms for waiter in resource.queue]
-    if resource.holder is not None:
-        times.append(resource.holder.deadline_ms)
-    elif resource.queue and resource.not_before_ms:
+    if holder is not None:
+        times.append(holder.deadline_ms)
+    elif resource.not_before_ms:
         times.append(resource.not_before_ms)
     return [Due(at_ms, resource_id) for at_ms in times]
 
@@ -114,18 +117,17 @@ def dump(state: LocksState) -> dict[str, Any]:
 
 def load(dumped: dict[str, Any]) -> LocksState:
     """The state from JSON."""
-    resources: Map[str, Resource] = Map(
-        {
-            resource_id: Resource(
-                None if holder is None else Holder(*holder), tuple(Waiter(*waiter) for waiter in queue), not_before_ms
-            )
-            for resource_id, (holder, queue, not_before_ms) in dumped["resources"].items()
-        }
-    )
-    dues = [due for resource_id, resource in resources.items() for due in dues_of(resource_id, resource)]
+    resources: dict[str, Resource] = {}
+    dues: list[Due] = []
+    for resource_id, (holder, queue, not_before_ms) in dumped["resources"].items():
+        resource = Resource(
+            None if holder is None else Holder._make(holder), tuple(map(Waiter._make, queue)), not_before_ms
+        )
+        resources[resource_id] = resource
+        dues += dues_of(resource_id, resource)
     return LocksState(
         now_ms=dumped["now_ms"],
-        resources=resources,
+        resources=Map(resources),
         due_count=len(dues),
         due=Heap[Due].of(iter(dues)),
         seen=Window[int].load(dumped["seen"]),

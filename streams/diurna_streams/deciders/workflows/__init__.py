@@ -11,7 +11,7 @@ from diurna_streams.deciders.workflows.state import WorkflowsState, dump, load, 
 
 RULES: Final[Rules[WorkflowsState, WorkflowsCommand, WorkflowsEvent]] = Rules(
     family=topics.WORKFLOWS,
-    logic_version=2,
+    logic_version=1,
     initial=WorkflowsState(),
     decide=decide,
     evolve=evolve,
