@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
@@ -134,8 +134,9 @@ def clean(text: str) -> str:
     return text if len(text) <= ERROR_CHARACTERS_MAX else f"{text[:ERROR_CHARACTERS_MAX]}… ({len(text)} characters)"
 
 
+@lru_cache(maxsize=1_000)
 def _takes_context(handler: Handler) -> bool:
-    """Whether the handler has room for a second argument."""
+    """Whether the handler has room for a second argument. Asked for every request, and looked up once."""
     parameters = inspect.signature(handler).parameters.values()
     positional = [one for one in parameters if one.kind in {one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD}]
     return len(positional) >= 2 or any(one.kind is one.VAR_POSITIONAL for one in parameters)

@@ -22,8 +22,9 @@ from diurna_deploy.provision import own_schema_ids, register_schemas
 from diurna_deploy.roles import database_url
 from diurna_deploy.settings import Settings
 from diurna_deploy.stack.state import SCHEMA_REGISTRY_PATH
-from diurna_projections.api import HotReads, install_problems, read_router
+from diurna_projections.api import AsOf, HotReads, install_problems, read_router
 from diurna_projections.documents import Document, opened
+from diurna_projections.past import Pasts
 from diurna_projections.queries import Queries
 from diurna_projections.workflow_queries import WorkflowQueries
 from diurna_schemas import topics
@@ -145,7 +146,11 @@ async def application(log: Log, settings: Settings, *, own_url: str) -> AsyncGen
         lookups = Lookups(queries)
         connection = Connection(log, codec, source="/gateway", heads=lookups.heads, directory=lookups)
         await stack.enter_async_context(connection)
-        yield _composed(log, registry, queries, connection, lookups)
+        pasts = Pasts(queries, database_url(), codec)
+        stack.push_async_callback(pasts.close)
+        app = _composed(log, registry, queries, connection, lookups)
+        app.add_middleware(AsOf, pasts=pasts)
+        yield app
 
 
 def _composed(

@@ -27,6 +27,13 @@ MIN_POSITION: Final[dict[str, Any]] = {
     "description": "Wait, at most 10 s, until the tables hold the record at this position; may be repeated.",
     "schema": {"type": "array", "items": {"type": "string", "examples": ["agents.events:3:1234"]}},
 }
+AS_OF: Final[dict[str, Any]] = {
+    "name": "as_of",
+    "in": "query",
+    "description": "The tables as they were: a time (ISO 8601), milliseconds UTC, or the position of an event.",
+    "schema": {"type": "string", "examples": ["2026-11-23T22:12:49Z", "workflows.events:3:1234"]},
+}
+READ_PARAMETERS: Final = [MIN_POSITION, AS_OF]
 _AGENT_ID: Final[dict[str, Any]] = {
     "name": "agent_id",
     "in": "path",
@@ -106,7 +113,7 @@ def _add(
         methods=["GET"],
         tags=["registry"],
         responses={200: {"model": shape}},
-        openapi_extra={"parameters": [*parameters, MIN_POSITION]},
+        openapi_extra={"parameters": [*parameters, *READ_PARAMETERS]},
     )
 
 

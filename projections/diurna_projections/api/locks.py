@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from diurna_projections.api.answers import document_answer, page_answer
-from diurna_projections.api.hot import MIN_POSITION
+from diurna_projections.api.hot import READ_PARAMETERS
 from diurna_projections.folds.locks import STATUSES
 from diurna_projections.paging import LIMIT, LIMIT_MAX
 from diurna_projections.queries import Queries
@@ -20,7 +20,7 @@ Cursor = Annotated[str | None, Query(max_length=2_000, description="From the Lin
 Word = Annotated[str | None, Query(pattern=ID_PATTERN)]
 assert LockStatus.__args__ == STATUSES  # type: ignore[attr-defined]
 
-_EXTRA: Final[dict[str, Any]] = {"parameters": [MIN_POSITION]}
+_EXTRA: Final[dict[str, Any]] = {"parameters": READ_PARAMETERS}
 
 
 def add_locks(router: APIRouter, queries: Queries) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from diurna_projections.api.answers import document_answer, page_answer, wait_for_positions
-from diurna_projections.api.hot import MIN_POSITION, add_hot_routes
+from diurna_projections.api.hot import READ_PARAMETERS, add_hot_routes
 from diurna_projections.api.locks import add_locks
 from diurna_projections.api.operations import add_operations
 from diurna_projections.api.workflows import EndedBefore, VersionOf, add_workflow_parts, tagged
@@ -29,7 +29,7 @@ WorkflowStatus = Literal["running", "paused", "completed", "failed", "cancelled"
 ApprovalStatus = Literal["pending", "approved", "rejected", "expired"]
 assert RequestStatus.__args__ == REQUEST_STATUSES  # type: ignore[attr-defined]
 
-_EXTRA: dict[str, Any] = {"parameters": [MIN_POSITION]}
+_EXTRA: dict[str, Any] = {"parameters": READ_PARAMETERS}
 
 
 def read_router(queries: Queries, *, ends: Ends | None = None) -> APIRouter:

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime
 from starlette.responses import Response
 
 from diurna_projections.api.answers import document_answer, page_answer
-from diurna_projections.api.hot import MIN_POSITION
+from diurna_projections.api.hot import READ_PARAMETERS
 from diurna_projections.documents import Document
 from diurna_projections.paging import LIMIT, LIMIT_MAX
 from diurna_projections.queries import Queries
@@ -19,7 +19,7 @@ VersionOf = Annotated[int | None, Query(ge=1, le=2**53, description="A past vers
 EndedBefore = Annotated[AwareDatetime | None, Query(description="Only what was over by then.")]
 _Limit = Annotated[int, Query(ge=1, le=LIMIT_MAX, description="At most so many.")]
 _Cursor = Annotated[str | None, Query(max_length=2_000, description="From the Link header of the page before.")]
-_EXTRA: Final[dict[str, Any]] = {"parameters": [MIN_POSITION]}
+_EXTRA: Final[dict[str, Any]] = {"parameters": READ_PARAMETERS}
 
 
 def tagged(document: Document, positions: str) -> Response:

@@ -1,0 +1,90 @@
+"""Reads of the past: the same queries on tables as they were, kept for a while because nobody asks only once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from diurna_projections.moment import Moment, parse
+from diurna_projections.queries import Queries
+from diurna_projections.store.past import PastDatabase, Scope, time_of
+from diurna_schemas.codec import Codec
+from diurna_schemas.errors import DiurnaError
+from diurna_schemas.ids import Position
+
+PASTS_MAX: Final = 8
+"""So many are kept, each with a connection and tables of its own."""
+
+
+class PastQueries(Queries):
+    """The queries at a moment. What a position waits for has happened, or never will."""
+
+    async def wait(self, positions: list[Position], *, seconds: float) -> None:
+        """Returns at once."""
+
+
+class Pasts:
+    """The pasts somebody asked for lately."""
+
+    def __init__(self, now: Queries, url: str, codec: Codec) -> None:
+        self._now = now
+        self._url = url
+        self._codec = codec
+        self._kept: OrderedDict[tuple[Moment, Scope], asyncio.Task[PastQueries]] = OrderedDict()
+        self._closing: set[asyncio.Task[None]] = set()
+
+    async def moment(self, text: str, *, clock_ms: Callable[[], int]) -> Moment:
+        """The moment a text names, at the latest now. Raises `InvalidInput`, or `NotFound` for an unknown position."""
+        found = parse(text)
+        if isinstance(found, Position):
+            return await time_of(self._now.database, found)
+        return Moment(min(found.at_ms, clock_ms()))
+
+    async def at(self, moment: Moment, scope: Scope) -> PastQueries:
+        """The queries at a moment."""
+        key = (moment, scope)
+        task = self._kept.get(key)
+        if task is None:
+            task = self._kept[key] = asyncio.create_task(self._open(moment, scope))
+            while len(self._kept) > PASTS_MAX:
+                _, oldest = self._kept.popitem(last=False)
+                self._later(oldest)
+        self._kept.move_to_end(key)
+        try:
+            return await asyncio.shield(task)
+        except DiurnaError:
+            self._kept.pop(key, None)
+            raise
+
+    def forget(self, moment: Moment, scope: Scope) -> None:
+        """Gives a past up: its connection was lost."""
+        if (task := self._kept.pop((moment, scope), None)) is not None:
+            self._later(task)
+
+    async def close(self) -> None:
+        """Closes all connections."""
+        for task in self._kept.values():
+            self._later(task)
+        self._kept.clear()
+        await asyncio.gather(*self._closing, return_exceptions=True)
+
+    async def _open(self, moment: Moment, scope: Scope) -> PastQueries:
+        database = await PastDatabase.open(
+            self._url, schema=self._now.database.schema, moment=moment, scope=scope, codec=self._codec
+        )
+        return PastQueries(database, self._codec, clock_ms=lambda: moment.at_ms)
+
+    def _later(self, opened: asyncio.Task[PastQueries]) -> None:
+        task = asyncio.create_task(_close(opened))
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+
+async def _close(opened: asyncio.Task[PastQueries]) -> None:
+    try:
+        queries = await opened
+    except DiurnaError:
+        return
+    await queries.close()
