@@ -55,6 +55,18 @@ def test_the_six_agents_are_there_and_answer(diurna: Any) -> None:
     assert {found["agent_id"] for found in diurna.json("agent", "search", "rollback")} == {"infrastructure"}
 
 
+def test_what_is_read_can_be_read_as_it_was(diurna: Any) -> None:
+    answer = diurna.json("request", "send", "code-review", "get_status")
+    position, request_id = answer["position"], answer["request_id"]
+    assert diurna.json("request", "send", "code-review", "get_status")["status"] == "success"
+    then = [one["request_id"] for one in diurna.json("request", "list", "--as-of", position)]
+    now = [one["request_id"] for one in diurna.json("request", "list")]
+    assert then[0] == request_id
+    assert len(now) > len(then)
+    assert diurna.json("agent", "list", "--as-of", "2001-01-01T00:00:00Z") == []
+    assert "as_of" in diurna.run("agent", "list", "--as-of", "yesterday").stderr
+
+
 def test_nobody_there_is_refused_at_once(diurna: Any) -> None:
     answer = diurna.json("request", "send", "nobody", "get_status", code=1)
     assert answer["status"] == "rejected"

@@ -30,6 +30,7 @@ DOCUMENTS = (
     "docs/how-to/restore-and-fork.md",
     "docs/how-to/kafka-ui.md",
     "docs/how-to/rebuild-the-tables.md",
+    "docs/how-to/read-the-past.md",
     "docs/how-to/audit-the-log.md",
     "docs/RESOURCE_LOCKING.md",
 )

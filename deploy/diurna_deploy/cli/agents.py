@@ -12,7 +12,7 @@ app = group("Who is there, and what they can do.")
 AgentId = Annotated[str, typer.Argument(help="The agent's id, such as code-review.")]
 
 
-@command(app, "list")
+@command(app, "list", has_past=True)
 def list_agents(
     session: Session,
     status: Annotated[str | None, typer.Option(help="Only active, busy, idle, offline or stale ones.")] = None,
@@ -31,7 +31,7 @@ def list_agents(
         )
 
 
-@command(app, "show")
+@command(app, "show", has_past=True)
 def show_agent(session: Session, agent_id: AgentId) -> None:
     """Shows one agent."""
     from diurna_deploy.cli.api import part
@@ -39,7 +39,7 @@ def show_agent(session: Session, agent_id: AgentId) -> None:
     session.fields(session.api.get(f"/agents/{part(agent_id)}"))
 
 
-@command(app, "search")
+@command(app, "search", has_past=True)
 def search_agents(session: Session, query: Annotated[str, typer.Argument(help="Words of a capability.")]) -> None:
     """Searches for agents by what they can do."""
     session.rows(

@@ -35,10 +35,11 @@ def part(text: str) -> str:
 
 
 class Api:
-    """Speaks to the API at `url`."""
+    """Speaks to the API at `url`; with `as_of`, what is read is read as it was."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, as_of: str | None = None) -> None:
         self.url = url
+        self._as_of = as_of
         verify: ssl.SSLContext | bool = ssl.create_default_context() if url.startswith("https:") else False
         self._client = httpx.Client(base_url=url, timeout=_SECONDS, verify=verify, trust_env=url.startswith("https:"))
 
@@ -103,6 +104,8 @@ class Api:
     ) -> httpx.Response:
         # A link to the next page brings its own parameters, which an empty set would strip.
         chosen = {name: value for name, value in (parameters or {}).items() if value is not None} or None
+        if self._as_of is not None and "as_of=" not in path:
+            chosen = {**(chosen or {}), "as_of": self._as_of}
         with self._translated(method, path, timeout):
             return self._client.request(method, path, params=chosen, json=body, timeout=timeout)
 

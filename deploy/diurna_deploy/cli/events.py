@@ -57,7 +57,7 @@ def tail_events(
             return
 
 
-@command(app, "trace")
+@command(app, "trace", has_past=True)
 def trace_work(
     session: Session,
     correlation_id: Annotated[str, typer.Argument(help="A workflow's id, or any correlation id.")],

@@ -75,7 +75,7 @@ def release_lock(
     session.show(answer, lambda: session.say(f"released {answer['resource_id']} at {answer['position']}"))
 
 
-@command(app, "list")
+@command(app, "list", has_past=True)
 def list_locks(
     session: Session,
     resource: Annotated[str | None, typer.Option(help="Only this resource.")] = None,
@@ -88,7 +88,7 @@ def list_locks(
     session.rows(found, columns, nothing="No lock is held.")
 
 
-@command(app, "queue")
+@command(app, "queue", has_past=True)
 def show_queue(
     session: Session,
     resource: Annotated[str | None, typer.Argument(help="Only this resource.")] = None,
@@ -100,7 +100,7 @@ def show_queue(
     session.rows(found, columns, nothing="Nobody waits.")
 
 
-@command(app, "history")
+@command(app, "history", has_past=True)
 def show_history(
     session: Session,
     resource: Annotated[str | None, typer.Argument(help="Only this resource.")] = None,
@@ -114,7 +114,7 @@ def show_history(
     session.rows(found, columns, nothing="Nobody has asked for such a lock.")
 
 
-@command(app, "statistics")
+@command(app, "statistics", has_past=True)
 def show_statistics(
     session: Session,
     resource: Annotated[str | None, typer.Argument(help="Only this resource.")] = None,

@@ -47,7 +47,7 @@ def send_request(
         raise typer.Exit(1)
 
 
-@command(app, "show")
+@command(app, "show", has_past=True)
 def show_request(session: Session, request_id: RequestId) -> None:
     """Shows a request and its answer."""
     from diurna_deploy.cli.api import part
@@ -55,7 +55,7 @@ def show_request(session: Session, request_id: RequestId) -> None:
     session.fields(session.api.get(f"/requests/{part(request_id)}"))
 
 
-@command(app, "list")
+@command(app, "list", has_past=True)
 def list_requests(
     session: Session,
     *,

@@ -28,6 +28,7 @@ class Session:
     as_json: bool = False
     state_dir: Path | None = None
     given_api_url: str | None = None
+    as_of: str | None = None
 
     @cached_property
     def api(self) -> Api:
@@ -36,8 +37,9 @@ class Session:
         from diurna_deploy.cli.api import Api
 
         if self.given_api_url is not None:
-            return Api(self.given_api_url.rstrip("/"))
-        return Api(api_url(None if self.state_dir is None else {STATE_DIR: str(self.state_dir)}))
+            return Api(self.given_api_url.rstrip("/"), as_of=self.as_of)
+        environment = None if self.state_dir is None else {STATE_DIR: str(self.state_dir)}
+        return Api(api_url(environment), as_of=self.as_of)
 
     @cached_property
     def console(self) -> Console:
@@ -164,23 +166,40 @@ _COMMON = (
 )
 
 
+_AS_OF = inspect.Parameter(
+    "as_of",
+    inspect.Parameter.KEYWORD_ONLY,
+    default=None,
+    annotation=Annotated[
+        str | None,
+        typer.Option("--as-of", help="As things were: an ISO 8601 time, or the position of an event."),
+    ],
+)
+
+
 def group(help_text: str) -> typer.Typer:
     """A noun: a group of verbs."""
     return typer.Typer(help=help_text, no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
 
-def command(app: typer.Typer, name: str, **settings: Any) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Makes a function a command. Its first argument is the `Session`; the options of every command are added."""
+def command(
+    app: typer.Typer, name: str, *, has_past: bool = False, **settings: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Makes a function a command. Its first argument is the `Session`; the options of every command are added.
+
+    One that only reads may have a past: then it takes `--as-of`.
+    """
 
     def decorate(function: Callable[..., None]) -> Callable[..., None]:
         signature = inspect.signature(function, eval_str=True)
         own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in signature.parameters.values()]
 
         def run(**given: Any) -> None:
-            session = Session(given.pop("as_json"), given.pop("state_dir"), given.pop("api_url"))
+            as_of = given.pop("as_of") if has_past else None
+            session = Session(given.pop("as_json"), given.pop("state_dir"), given.pop("api_url"), as_of)
             function(session, **given)
 
-        parameters = [*own[1:], *_COMMON]
+        parameters = [*own[1:], *((_AS_OF,) if has_past else ()), *_COMMON]
         run.__signature__ = signature.replace(parameters=parameters, return_annotation=None)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         run.__doc__ = function.__doc__

@@ -58,7 +58,7 @@ def start_workflow(
         raise typer.Exit(1)
 
 
-@command(app, "list")
+@command(app, "list", has_past=True)
 def list_workflows(
     session: Session,
     status: Annotated[str | None, typer.Option(help="running, paused, completed, failed or cancelled.")] = None,
@@ -71,7 +71,7 @@ def list_workflows(
     session.rows(found, columns, nothing="No such workflow.")
 
 
-@command(app, "show")
+@command(app, "show", has_past=True)
 def show_workflow(
     session: Session,
     workflow_id: WorkflowId,
@@ -83,7 +83,7 @@ def show_workflow(
     session.fields(session.api.get(f"/workflows/{part(workflow_id)}", version=version))
 
 
-@command(app, "history")
+@command(app, "history", has_past=True)
 def workflow_history(session: Session, workflow_id: WorkflowId) -> None:
     """Shows every fact of a workflow, in order, with positions."""
     from diurna_deploy.cli.api import part
@@ -93,7 +93,7 @@ def workflow_history(session: Session, workflow_id: WorkflowId) -> None:
     session.show(found, lambda: session.lines(line(event) for event in found))
 
 
-@command(app, "checkpoints")
+@command(app, "checkpoints", has_past=True)
 def workflow_checkpoints(
     session: Session,
     workflow_id: WorkflowId,
