@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from diurna_schemas.errors import Unavailable
+from diurna_schemas.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from diurna.connection import Connection
     from diurna_projections.store import Checksums
-    from diurna_streams.replay.rebuild import Progress, Replay
+    from diurna_streams.deciders.rules import Rules
+    from diurna_streams.replay.progress import Progress
+    from diurna_streams.replay.rebuild import Replay
+    from diurna_streams.replay.what_if import Outcome
 
 
 @asynccontextmanager
@@ -35,6 +38,51 @@ async def recovered(state_dir: Path | None, progress: Progress) -> Checksums:
     async with _connected(state_dir) as connection:
         database_url = database_url_of(state_dir)
         return await recover(connection.log, database_url, connection.codec, connection.learn, progress=progress)
+
+
+async def imagined(
+    state_dir: Path | None,
+    rules: str | None,
+    fold: str | None,
+    since: str | None,
+    until: str | None,
+    *,
+    progress: Progress,
+) -> Outcome:
+    """What would be different with other rules, or another fold, each named MODULE:NAME.
+
+    Raises `InvalidInput` where there is nothing of that name, or something else.
+    """
+    from diurna_streams.decide.follower import learns_nothing
+    from diurna_streams.deciders.rules import Rules
+    from diurna_streams.replay.span import command_offsets
+    from diurna_streams.replay.what_if import other_fold, other_rules
+
+    changed = _named("--rules", rules) if rules is not None else _named("--fold", fold)
+    async with _connected(state_dir) as connection:
+        log, codec, learn = connection.log, connection.codec, connection.learn or learns_nothing
+        if rules is None:
+            if not callable(changed):
+                raise InvalidInput("--fold", fold, "a function of tables and a reading is expected")
+            return await other_fold(log, codec, changed, learn=learn, progress=progress)
+        if not isinstance(changed, Rules):
+            raise InvalidInput("--rules", rules, "an instance of diurna_streams.deciders.rules.Rules is expected")
+        found: Rules[Any, Any, Any] = changed
+        first = None if since is None else await command_offsets(log, found.family, since, field="--from")
+        end = None if until is None else await command_offsets(log, found.family, until, field="--to")
+        return await other_rules(log, codec, found, learn=learn, since=first, until=end, progress=progress)
+
+
+def _named(option: str, name: str | None) -> Any:
+    """What stands under MODULE:NAME, also in the folder this was called from."""
+    module_name, _, attribute = (name or "").partition(":")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(import_module(module_name), attribute)
+    except (ImportError, ValueError, AttributeError) as error:
+        raise InvalidInput(option, name, f"MODULE:NAME is expected ({error})") from error
+    finally:
+        sys.path.pop(0)
 
 
 def database_url_of(state_dir: Path | None) -> str:

@@ -23,7 +23,8 @@ from diurna_streams.project.places import partitions_of, places_of
 from diurna_streams.project.projector import run_projector
 from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
-from diurna_streams.replay.rebuild import Progress, Replay, opened, recover
+from diurna_streams.replay.progress import Progress
+from diurna_streams.replay.rebuild import Replay, opened, recover
 from support.own_kafka import everything, own_kafka, write
 from support.projecting import busy_team
 

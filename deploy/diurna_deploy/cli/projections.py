@@ -11,7 +11,8 @@ import typer
 from diurna_deploy.cli.session import Session, command, group
 
 if TYPE_CHECKING:
-    from diurna_streams.replay.rebuild import Comparison, Progress, Replay
+    from diurna_streams.replay.progress import Progress
+    from diurna_streams.replay.rebuild import Comparison, Replay
 
 app = group("How the tables stand to the log, and making them anew from it.")
 
@@ -90,7 +91,7 @@ def _exchange(session: Session, what: str, exchange: Callable[[Replay, Progress]
 def run_replay(session: Session, what: str, work: Callable[[Replay, Progress], Awaitable[None]]) -> None:
     from diurna_deploy.replays import replaying
     from diurna_deploy.telling import telling
-    from diurna_streams.replay.rebuild import Progress
+    from diurna_streams.replay.progress import Progress
 
     async def run() -> None:
         with telling(what, "records") as told:

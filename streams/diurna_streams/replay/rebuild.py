@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -27,37 +27,10 @@ from diurna_streams.project.bulk import catch_up, project_to
 from diurna_streams.project.places import partitions_of, places_of
 from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
+from diurna_streams.replay.progress import Progress
 
 _LIVE_SECONDS_MAX: Final = 60.0
 _LOOK_AGAIN_SECONDS: Final = 0.2
-
-
-class Progress:
-    """How far a replay is: told to whoever shows it. `total` is known once the log was asked."""
-
-    def __init__(self, show: Callable[[Progress], None] = lambda _: None) -> None:
-        self.total = 0
-        self.done = 0
-        self._show = show
-        self._began = time.perf_counter()
-
-    def expect(self, records: int) -> None:
-        """So many more records are to be projected."""
-        self.total += records
-        self._show(self)
-
-    def advance(self, records: int) -> None:
-        """So many more were projected."""
-        self.done += records
-        self._show(self)
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self._began
-
-    @property
-    def per_second(self) -> float:
-        return self.done / self.seconds if self.seconds else 0.0
 
 
 @dataclass(frozen=True, slots=True)
