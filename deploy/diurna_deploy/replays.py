@@ -67,7 +67,7 @@ async def imagined(
             return await other_fold(log, codec, changed, learn=learn, progress=progress)
         if not isinstance(changed, Rules):
             raise InvalidInput("--rules", rules, "an instance of diurna_streams.deciders.rules.Rules is expected")
-        found: Rules[Any, Any, Any] = changed
+        found: Any = changed
         first = None if since is None else await command_offsets(log, found.family, since, field="--from")
         end = None if until is None else await command_offsets(log, found.family, until, field="--to")
         return await other_rules(log, codec, found, learn=learn, since=first, until=end, progress=progress)
