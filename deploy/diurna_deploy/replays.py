@@ -7,14 +7,13 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from diurna_schemas.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
     from diurna.connection import Connection
     from diurna_projections.store import Checksums
-    from diurna_streams.deciders.rules import Rules
     from diurna_streams.replay.progress import Progress
     from diurna_streams.replay.rebuild import Replay
     from diurna_streams.replay.what_if import Outcome
@@ -67,7 +66,7 @@ async def imagined(
             return await other_fold(log, codec, changed, learn=learn, progress=progress)
         if not isinstance(changed, Rules):
             raise InvalidInput("--rules", rules, "an instance of diurna_streams.deciders.rules.Rules is expected")
-        found: Any = changed
+        found = cast("Any", changed)
         first = None if since is None else await command_offsets(log, found.family, since, field="--from")
         end = None if until is None else await command_offsets(log, found.family, until, field="--to")
         return await other_rules(log, codec, found, learn=learn, since=first, until=end, progress=progress)

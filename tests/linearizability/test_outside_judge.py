@@ -173,11 +173,11 @@ def test_leases_that_end_early_are_rejected(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_writers_whose_expectation_is_ignored_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     decide_module = importlib.import_module("diurna_streams.deciders.workflows.decide")
-    change = decide_module._Draft.change
+    change = decide_module._change
 
-    def careless(draft: Any, command: Any) -> None:
+    def careless(draft: Any, command: Any, workflow: Any) -> None:
         fields = {"expected_version": None} if hasattr(command, "expected_version") else {}
-        change(draft, command.model_copy(update=fields))
+        change(draft, command.model_copy(update=fields), workflow)
 
-    monkeypatch.setattr(decide_module._Draft, "change", careless)
+    monkeypatch.setattr(decide_module, "_change", careless)
     assert judge_versions(simulate_versions(1)[0]) == "illegal"
