@@ -63,7 +63,7 @@ async def imagined(
         if rules is None:
             if not callable(changed):
                 raise InvalidInput("--fold", fold, "a function of tables and a reading is expected")
-            return await other_fold(log, codec, changed, learn=learn, progress=progress)
+            return await other_fold(log, codec, cast("Any", changed), learn=learn, progress=progress)
         if not isinstance(changed, Rules):
             raise InvalidInput("--rules", rules, "an instance of diurna_streams.deciders.rules.Rules is expected")
         found = cast("Any", changed)
