@@ -6,7 +6,17 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from support import distribution
 from support.stack import Databases, Embedded, kafka, postgres
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return distribution.workers(config)
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    distribution.share_out(items)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from diurna_deploy.stack import Addresses, ProcessSpec
 from diurna_deploy.stack.files import FileLock, last_lines, private_directory, require_space, write_json
 from diurna_deploy.stack.identity import ProcessIdentity, adopt
 from diurna_deploy.stack.kafka_config import server_properties
-from diurna_deploy.stack.ports import asked_for, free_ports, kept_ports
+from diurna_deploy.stack.ports import asked_for, claimed, free_ports, kept_ports
 from diurna_deploy.stack.processes import Order, Orders, ProcessRecord, running_processes, stop_leftovers
 from diurna_deploy.stack.state import StateDirectory
 from diurna_schemas.errors import Conflict, InvalidInput, Unavailable
@@ -71,6 +71,19 @@ def test_a_number_that_is_no_port_is_refused(port: int) -> None:
 
 def test_free_ports_are_different() -> None:
     assert len(set(free_ports(20))) == 20
+
+
+def test_a_claimed_port_is_nobody_else_s_until_it_is_released() -> None:
+    (port,) = free_ports(1)
+    claim = claimed(port)
+    assert claim is not None
+    assert claimed(port) is None
+    claim.release()
+    with socket.create_server(("127.0.0.1", port)):
+        assert claimed(port) is None
+    again = claimed(port)
+    assert again is not None
+    again.release()
 
 
 def test_an_identity_ends_with_its_process_even_as_a_zombie() -> None:

@@ -22,7 +22,7 @@ from diurna_deploy.stack.files import FileLock, last_lines, private_log, read_js
 from diurna_deploy.stack.identity import ProcessIdentity, adopt
 from diurna_deploy.stack.kafka import KafkaNode
 from diurna_deploy.stack.node import Node
-from diurna_deploy.stack.ports import LOOPBACK, asked_for, is_free, kept_ports
+from diurna_deploy.stack.ports import LOOPBACK, asked_for, claimed, kept_ports
 from diurna_deploy.stack.postgres import PostgresNode
 from diurna_deploy.stack.processes import (
     Order,
@@ -90,7 +90,7 @@ async def up(
             await asyncio.shield(stack.undo())
             raise
         finally:
-            teller.close()
+            stack.close()
 
 
 async def down(settings: Settings) -> list[str]:
@@ -162,6 +162,7 @@ class _Starting:
         self.postgres = PostgresNode(state.root, port=settings.postgres_port, teller=teller)
         self.started_nodes: list[Node] = []
         self.launched: subprocess.Popen[bytes] | None = None
+        self.api_claim: FileLock | None = None
 
     async def run(self, specs: Specs, prepare: Prepare | None, populate: Prepare | None) -> Stack:
         ran = supervisor(self.state) is not None and self.state.addresses() is not None
@@ -198,6 +199,12 @@ class _Starting:
             await _stop_processes(self.state)
             self.state.stack_file.unlink(missing_ok=True)
         await asyncio.gather(*(node.stop() for node in self.started_nodes))
+
+    def close(self) -> None:
+        """Once everything answers, or nothing does."""
+        if self.api_claim is not None:
+            self.api_claim.release()
+        self.teller.close()
 
     async def _servers(self) -> None:
         """Kafka and Postgres at once; neither where the settings name another."""
@@ -237,8 +244,10 @@ class _Starting:
         settings = self.settings
         if settings.api_port_was_asked_for and settings.api_port:
             return asked_for("DIURNA_API_PORT", settings.api_port)
-        if settings.api_port and is_free(API_PORT):
-            return API_PORT
+        if settings.api_port:
+            self.api_claim = claimed(API_PORT)
+            if self.api_claim is not None:
+                return API_PORT
         return kept_ports(self.state.ports, {"api": 0})["api"]
 
     async def _join(self, addresses: Addresses, wanted: list[ProcessSpec]) -> Stack:

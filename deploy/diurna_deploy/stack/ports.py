@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
 
-from diurna_deploy.stack.files import read_json, write_json
+from diurna_deploy.stack.files import FileLock, read_json, write_json
 from diurna_schemas.errors import Conflict, InvalidInput
 
 LOOPBACK = "127.0.0.1"
@@ -37,6 +39,15 @@ def free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+def claimed(port: int) -> FileLock | None:
+    """Keeps others who start here off a free port until our server listens; none where it is not free."""
+    lock = FileLock.try_take(Path(tempfile.gettempdir()) / f"diurna-port-{port}-{os.getuid()}.lock")
+    if lock is not None and not is_free(port):
+        lock.release()
+        return None
+    return lock
 
 
 def asked_for(name: str, port: int) -> int:
