@@ -40,5 +40,11 @@ CHAINED: Final = frozenset(topics.EVENT_TOPICS)
 """Topics whose records count only where they link to the one before."""
 WITH_GAPS: Final = frozenset({topics.HEARTBEATS, *topics.DEAD_LETTER_TOPICS})
 """Topics that are compacted or shortened: an offset that is missing there says nothing."""
-PROJECTED: Final = (*topics.EVENT_TOPICS, topics.BROADCASTS, topics.HEARTBEATS, *topics.DEAD_LETTER_TOPICS)
+PROJECTED: Final = (
+    *topics.EVENT_TOPICS,
+    topics.BROADCASTS,
+    topics.CHECKPOINTS,
+    topics.HEARTBEATS,
+    *topics.DEAD_LETTER_TOPICS,
+)
 """Every topic the tables are made of."""

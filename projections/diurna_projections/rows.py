@@ -5,6 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from diurna_projections.thread_rows import (
+    Checkpoint,
+    CheckpointBlob,
+    CheckpointChunk,
+    CheckpointDamage,
+    CheckpointThread,
+    CheckpointWrites,
+)
+
 Row = TypeVar("Row", bound=tuple[Any, ...])
 Key = tuple[Any, ...]
 
@@ -295,6 +304,7 @@ class Table(Generic[Row]):
     """A table: its row, the Postgres type of each column, how many columns are the key.
 
     `is_checked`: whether equal positions of the log imply equal rows, so that checksums may be compared.
+    `is_grouped`: whether folds ask for all rows whose key begins alike.
     """
 
     name: str
@@ -302,6 +312,7 @@ class Table(Generic[Row]):
     types: tuple[str, ...]
     key_columns: int
     is_checked: bool = True
+    is_grouped: bool = False
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -326,14 +337,16 @@ _POSTGRES: Final = {
 }
 
 
-def _table(name: str, row: type[Row], key_columns: int, *, is_checked: bool = True) -> Table[Row]:
+def _table(
+    name: str, row: type[Row], key_columns: int, *, is_checked: bool = True, is_grouped: bool = False
+) -> Table[Row]:
     types = tuple(_POSTGRES[str(getattr(kind, "__forward_arg__", kind))] for kind in row.__annotations__.values())
-    return Table(name, row, types, key_columns, is_checked)
+    return Table(name, row, types, key_columns, is_checked, is_grouped)
 
 
 AGENTS: Final = _table("agents", Agent, 1)
-AGENT_INSTANCES: Final = _table("agent_instances", AgentInstance, 2)
-CAPABILITIES: Final = _table("capabilities", Capability, 2)
+AGENT_INSTANCES: Final = _table("agent_instances", AgentInstance, 2, is_grouped=True)
+CAPABILITIES: Final = _table("capabilities", Capability, 2, is_grouped=True)
 REQUESTS: Final = _table("requests", Request, 2)
 WORKFLOWS: Final = _table("workflows", Workflow, 1)
 APPROVALS: Final = _table("approvals", Approval, 2)
@@ -342,6 +355,12 @@ LOCKS: Final = _table("locks", Lock, 1)
 LOCK_WAITERS: Final = _table("lock_waiters", LockWaiter, 2)
 LOCK_HISTORY: Final = _table("lock_history", LockHistory, 2)
 LOCK_STATISTICS: Final = _table("lock_statistics", LockStatistics, 1)
+CHECKPOINT_THREADS: Final = _table("checkpoint_threads", CheckpointThread, 1)
+CHECKPOINT_DAMAGES: Final = _table("checkpoint_damages", CheckpointDamage, 1)
+CHECKPOINTS: Final = _table("checkpoints", Checkpoint, 3, is_grouped=True)
+CHECKPOINT_BLOBS: Final = _table("checkpoint_blobs", CheckpointBlob, 4, is_grouped=True)
+CHECKPOINT_WRITES: Final = _table("checkpoint_writes", CheckpointWrites, 4, is_grouped=True)
+CHECKPOINT_CHUNKS: Final = _table("checkpoint_chunks", CheckpointChunk, 3, is_grouped=True)
 HEARTBEATS: Final = _table("heartbeats", Heartbeat, 2, is_checked=False)
 DEAD_LETTERS: Final = _table("dead_letters", DeadLetter, 1, is_checked=False)
 DEAD_LETTER_SETTLEMENTS: Final = _table("dead_letter_settlements", DeadLetterSettlement, 1, is_checked=False)
@@ -359,6 +378,12 @@ TABLES: Final[tuple[Table[Any], ...]] = (
     LOCK_WAITERS,
     LOCK_HISTORY,
     LOCK_STATISTICS,
+    CHECKPOINT_THREADS,
+    CHECKPOINT_DAMAGES,
+    CHECKPOINTS,
+    CHECKPOINT_BLOBS,
+    CHECKPOINT_WRITES,
+    CHECKPOINT_CHUNKS,
     HEARTBEATS,
     DEAD_LETTERS,
     DEAD_LETTER_SETTLEMENTS,

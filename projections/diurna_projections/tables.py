@@ -26,7 +26,7 @@ class Rows(Generic[Row]):
         self.table = table
         self.changed: dict[Key, Row | None] = {}
         self._rows: dict[Key, Row] = {}
-        self._groups: dict[Any, dict[Key, Row]] | None = {} if table.key_columns == 2 else None
+        self._groups: dict[Any, dict[Key, Row]] | None = {} if table.is_grouped else None
 
     def get(self, *key: Any) -> Row | None:
         """The row with this key."""
@@ -49,6 +49,13 @@ class Rows(Generic[Row]):
             self.changed[key] = None
             if self._groups is not None:
                 self._groups[key[0]].pop(key)
+
+    def erase(self, *key: Any) -> None:
+        """Takes a row away that need not be known."""
+        self._rows.pop(key, None)
+        self.changed[key] = None
+        if self._groups is not None:
+            self._groups.get(key[0], {}).pop(key, None)
 
     def load(self, found: Iterable[Row]) -> None:
         """Makes stored rows known: no change."""
@@ -101,6 +108,12 @@ class Tables:
         self.lock_waiters = Rows(rows.LOCK_WAITERS)
         self.lock_history = Rows(rows.LOCK_HISTORY)
         self.lock_statistics = Rows(rows.LOCK_STATISTICS)
+        self.checkpoint_threads = Rows(rows.CHECKPOINT_THREADS)
+        self.checkpoint_damages = Rows(rows.CHECKPOINT_DAMAGES)
+        self.checkpoints = Rows(rows.CHECKPOINTS)
+        self.checkpoint_blobs = Rows(rows.CHECKPOINT_BLOBS)
+        self.checkpoint_writes = Rows(rows.CHECKPOINT_WRITES)
+        self.checkpoint_chunks = Rows(rows.CHECKPOINT_CHUNKS)
         self.heartbeats = Rows(rows.HEARTBEATS)
         self.dead_letters = Rows(rows.DEAD_LETTERS)
         self.dead_letter_settlements = Rows(rows.DEAD_LETTER_SETTLEMENTS)

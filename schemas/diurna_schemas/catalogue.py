@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, Final, cast, get_args
 
-from diurna_schemas import topics
+from diurna_schemas import checkpoints, topics
 from diurna_schemas.agents import AgentsCommand, AgentsEvent, Heartbeat
 from diurna_schemas.locks import LocksCommand, LocksEvent
 from diurna_schemas.message import Message, Part
@@ -33,6 +33,7 @@ MESSAGES: Final[tuple[type[Message], ...]] = _messages()
 RECORDS_OF_TOPIC: Final[dict[str, tuple[type[Part], ...]]] = {
     topics.HEARTBEATS: (Heartbeat,),
     topics.BROADCASTS: (Broadcast,),
+    topics.CHECKPOINTS: checkpoints.RECORDS,
     **{family.snapshots: (Snapshot,) for family in topics.FAMILIES},
     **dict.fromkeys(topics.DEAD_LETTER_TOPICS, (DeadLetter, DeadLetterSettled)),
     **{

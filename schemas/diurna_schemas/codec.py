@@ -58,10 +58,13 @@ class Codec:
 
     def encode(self, record: Part) -> bytes:
         """The bytes of a record."""
-        name = full_name(type(record))
+        return self.encode_fields(full_name(type(record)), _plain(type(record))(record))
+
+    def encode_fields(self, name: str, fields: dict[str, Any]) -> bytes:
+        """The bytes of a record of this full name whose fields were checked elsewhere; nested ones are dictionaries."""
         buffer = io.BytesIO()
         buffer.write(self._prefixes[name])
-        _write(buffer, _parsed(name), _plain(type(record))(record))
+        _write(buffer, _parsed(name), fields)
         return buffer.getvalue()
 
     def decode(self, value: bytes | None) -> Part:

@@ -19,7 +19,9 @@ TEXT_CHARACTERS_MAX: Final = 8_000
 TIMEOUT_MS_MAX: Final = 7 * 86_400_000
 
 
-def _at_most(bytes_max: int) -> AfterValidator:
+def at_most(bytes_max: int) -> AfterValidator:
+    """Text of at most so many bytes in UTF-8."""
+
     def check(text: str) -> str:
         try:
             size = len(text) if text.isascii() else len(text.encode())
@@ -32,9 +34,9 @@ def _at_most(bytes_max: int) -> AfterValidator:
     return AfterValidator(check)
 
 
-JsonText = Annotated[str, _at_most(PAYLOAD_BYTES_MAX)]
+JsonText = Annotated[str, at_most(PAYLOAD_BYTES_MAX)]
 """A JSON document as text, at most 256 KiB: deciders carry it, they never look inside."""
-SmallJson = Annotated[str, _at_most(METADATA_BYTES_MAX)]
+SmallJson = Annotated[str, at_most(METADATA_BYTES_MAX)]
 """A JSON document as text, at most 16 KiB."""
 Text = Annotated[str, StringConstraints(max_length=TEXT_CHARACTERS_MAX)]
 """Words for people: names, reasons, errors."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 from diurna_schemas.catalogue import RECORDS_OF_TOPIC, full_name, schema_of
-from diurna_schemas.message import Message
 from diurna_schemas.topics import TOPICS
 from support.documents import ROOT
 
@@ -36,7 +35,7 @@ def records() -> str:
         for record in found:
             name = full_name(record)
             schema = schema_of(name)
-            what = f"`{record.type_name}`" if issubclass(record, Message) else f"`{record.__name__}`"
+            what = f"`{getattr(record, 'type_name', record.__name__)}`"
             parts.append(f"#### {what}\n\n{schema['doc']} Record `{name}`.\n")
             parts.append("| field | type | default |\n|---|---|---|\n" + "".join(_rows(schema)))
     return "\n".join(parts)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from diurna_projections.folds import agents, dead_letters, heartbeats, locks, requests, workflows
+from diurna_projections.folds import agents, checkpoints, dead_letters, heartbeats, locks, requests, workflows
 from diurna_projections.records import LogRecord, Reading
 from diurna_projections.tables import Need, Needs, Tables
 from diurna_schemas import topics
@@ -34,6 +34,8 @@ def fold(tables: Tables, reading: Reading) -> Unreadable | None:
             return None
     if not isinstance(content, Unreadable):
         content = Unreadable(f"a {type(content).__name__} does not belong on this topic")
+    if record.topic == topics.CHECKPOINTS:
+        checkpoints.note_damage(tables, record, content)
     tables.dead_letters.put(dead_letters.row_of(dead_letters.letter_of(record, content)))
     return content
 
@@ -56,6 +58,7 @@ _FOLDS: Final[dict[tuple[str, type[Part | Unreadable]], Callable[[Tables, Any, L
     **{(topics.AGENTS.events, event): found for event, found in (*agents.FOLDS.items(), *requests.FOLDS.items())},
     **{(topics.LOCKS.events, event): found for event, found in locks.FOLDS.items()},
     **{(topics.WORKFLOWS.events, event): found for event, found in workflows.FOLDS.items()},
+    **{(topics.CHECKPOINTS, content): found for content, found in checkpoints.FOLDS.items()},
     **{(topics.HEARTBEATS, content): found for content, found in heartbeats.FOLDS.items()},
     **{(topic, content): found for topic in topics.DEAD_LETTER_TOPICS for content, found in dead_letters.FOLDS.items()},
     (topics.BROADCASTS, Broadcast): _leave,
@@ -65,5 +68,6 @@ _NEEDS: Final[Needs] = {
     **requests.NEEDS,
     **locks.NEEDS,
     **workflows.NEEDS,
+    **checkpoints.NEEDS,
     **dead_letters.NEEDS,
 }
