@@ -71,6 +71,16 @@ async def workflows(settings: Settings, rounds: int) -> Figures:
     )
 
 
+async def langgraph(settings: Settings, rounds: int) -> Figures:
+    """W3: a ten-node graph on our checkpoint saver, beside LangGraph's own in memory."""
+    from diurna.settings import ClientSettings
+    from diurna_deploy.bench import w3_langgraph
+
+    found = addresses_of(settings)
+    client = ClientSettings(found.kafka_bootstrap_servers, found.schema_registry_url, found.api_url)
+    return await w3_langgraph.measure(client, found.database_url, rounds=rounds)
+
+
 async def projector(settings: Settings, rounds: int) -> Figures:
     """W4: the projector in bulk, beside the plainest upsert; live; and how fresh the tables are."""
     from diurna_deploy.bench import w4_projector
@@ -106,6 +116,7 @@ BENCHES: Final[dict[str, Bench]] = {
     "w1": requests,
     "w2": locks,
     "w3": workflows,
+    "w3-langgraph": langgraph,
     "w4": projector,
     "w5": reads,
 }

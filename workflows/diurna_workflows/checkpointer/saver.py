@@ -1,0 +1,345 @@
+"""LangGraph's checkpointer on the log: threads are appended to `checkpoints.events` and read from what that became."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from itertools import groupby
+from typing import Any, Final, Self, cast
+
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import (
+    ChannelVersions,
+    Checkpoint,
+    CheckpointMetadata,
+    CheckpointTuple,
+    DeltaChannelHistory,
+)
+from langgraph.checkpoint.serde.base import SerializerProtocol
+from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+
+from diurna.connection import Connection
+from diurna_projections.rows import Checkpoint as CheckpointRow
+from diurna_projections.threads import Key, Saved, Wanted
+from diurna_schemas.checkpoints import CheckpointsDropped, NamedCheckpoint, ThreadCopied, ThreadDeleted
+from diurna_schemas.errors import Conflict, InvalidInput, NotFound
+from diurna_schemas.topics import partition_of
+from diurna_workflows.checkpointer.blocking import BlockingTwins
+from diurna_workflows.checkpointer.cache import EMPTY, Head
+from diurna_workflows.checkpointer.config import Bounds, Place, before_of, check_mapping, checked_thread
+from diurna_workflows.checkpointer.drafts import (
+    Draft,
+    RecordDraft,
+    draft_of_checkpoint,
+    draft_of_writes,
+    drafts_of_copy,
+)
+from diurna_workflows.checkpointer.guard import Guard, LockedThreads
+from diurna_workflows.checkpointer.history import all_of, delta_history, to_copy, unkept_by_pruning
+from diurna_workflows.checkpointer.reading import check_whole, metadata_of, tuple_of, tuple_of_head
+from diurna_workflows.checkpointer.reads import FollowedThreads, ReadsThreads
+from diurna_workflows.checkpointer.steps import Steps
+from diurna_workflows.checkpointer.threads import IDLE_SECONDS, Threads
+
+PRUNE_STRATEGIES: Final = ("keep_latest", "delete")
+_PAGE_CHECKPOINTS: Final = 20
+_DROPPED_AT_ONCE: Final = 1_000
+"""So many names fit into one record."""
+
+
+class KafkaCheckpointSaver(BlockingTwins):
+    """LangGraph's checkpointer on Diurna's log.
+
+    What `aput` and `aput_writes` return from is durable. One process at a time writes to a thread; a late writer gets
+    `Conflict`, and what it wrote does not count. Reads hold everything that was written before they were asked, by any
+    process. Values are serialised with msgpack in strict mode: of classes that are not LangGraph's own, name those you
+    want back in `serde=JsonPlusSerializer(allowed_msgpack_modules=[...])`.
+
+    `reads` is where threads are read: by default the whole log is folded in this process, which suits tests; `open`
+    reads Postgres. `guard` keeps writers apart: by default the lock `thread:…`.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        reads: ReadsThreads | None = None,
+        guard: Guard | None = None,
+        serde: SerializerProtocol | None = None,
+        idle_seconds: float = IDLE_SECONDS,
+        owns_connection: bool = False,
+    ) -> None:
+        super().__init__(serde=_safe(serde))
+        self._connection = connection
+        self._reads = reads or FollowedThreads(connection.log, connection.codec, learn=connection.learn)
+        self._threads = Threads(connection, self._reads, guard or LockedThreads(connection), idle_seconds=idle_seconds)
+        self._steps = Steps()
+        self._owns_connection = owns_connection
+
+    async def aclose(self) -> None:
+        """Writes what is queued, and gives every thread back."""
+        await self._threads.close()
+        await self._reads.close()
+        if self._owns_connection:
+            await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    @asynccontextmanager
+    async def holding(self, thread_id: str) -> AsyncGenerator[int]:
+        """Holds the thread while the block lasts, also while nothing is written; yields the fencing token.
+
+        Raises `Conflict` where another holds it. Without this a thread is held from a write on until nothing was
+        written for a second.
+        """
+        async with self._threads.holding(checked_thread(thread_id)) as thread:
+            yield thread.hold.token
+
+    # --- writing ----------------------------------------------------------------------------------------
+
+    async def aput(
+        self,
+        config: RunnableConfig,
+        checkpoint: Checkpoint,
+        metadata: CheckpointMetadata,
+        new_versions: ChannelVersions,
+    ) -> RunnableConfig:
+        """Saves a checkpoint, and returns once it is durable, or once the run has gone on all the same.
+
+        A run that goes on before its checkpoint is durable (durability "async") writes what its next tasks did, and
+        waits for that: it is durable only when the checkpoint is. So such a run does not wait for each step's record
+        by itself, and still ends only when all of them are durable.
+
+        Raises `InvalidInput` or `TooLarge` where it cannot be saved, `Conflict` where another writer has the thread.
+        """
+        place = Place.of(config)
+        draft = draft_of_checkpoint(
+            self.serde, place, config=config, checkpoint=checkpoint, metadata=metadata, new_versions=new_versions
+        )
+        await self._threads.outbox.room()
+        async with self._steps.saving(draft) as saving:
+            self._threads.append(draft)
+            await saving.is_over
+        return place.at(draft.checkpoint_id)
+
+    async def aput_writes(
+        self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
+    ) -> None:
+        """Saves what a task wrote after a checkpoint, and returns once it is durable.
+
+        What a task wrote first stays. Raises as `aput` does.
+        """
+        place = Place.of(config)
+        draft = draft_of_writes(self.serde, place, writes, task_id, task_path)
+        await self._threads.outbox.room()
+        async with self._steps.going_on(draft):
+            self._threads.append(draft)
+            await draft.done
+
+    async def adelete_thread(self, thread_id: str) -> None:
+        """Deletes a thread with all its namespaces. A thread that is not there is no error."""
+        checked_thread(thread_id)
+        if (await self._threads.summary(thread_id)).thread is None:
+            return
+        await self._append(RecordDraft(ThreadDeleted(thread_id=thread_id, token=0)))
+        await self._threads.reload(await self._threads.opened(thread_id))
+
+    async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
+        """Deletes the checkpoints these runs made, with their writes. Runs that made none are no error."""
+        _check_sequence("run_ids", run_ids)
+        if not run_ids:
+            return
+        await self._threads.all_caught_up()
+        keys = sorted(await self._reads.keys_of_runs(run_ids))
+        for thread_id, some in groupby(keys, key=lambda key: key.thread_id):
+            await self._drop(thread_id, list(some), f"runs {', '.join(run_ids)}"[:1_000])
+
+    async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
+        """Keeps of each thread the newest checkpoint of each namespace, or nothing.
+
+        Ancestors a `DeltaChannel` is rebuilt from are kept too. Raises `InvalidInput` where there is no such strategy.
+        """
+        _check_sequence("thread_ids", thread_ids)
+        if strategy not in PRUNE_STRATEGIES:
+            raise InvalidInput("strategy", strategy, f"known strategies are {', '.join(PRUNE_STRATEGIES)}")
+        for thread_id in thread_ids:
+            if strategy == "delete":
+                await self.adelete_thread(thread_id)
+                continue
+            checked_thread(thread_id)
+            await self._threads.caught_up(thread_id)
+            if unkept := await unkept_by_pruning(self._reads, self.serde, thread_id):
+                await self._drop(thread_id, unkept, "pruned: the latest are kept")
+
+    async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
+        """Copies a whole thread. Raises `NotFound` where there is none, `Conflict` where the target has other content.
+
+        The copy grows from the oldest checkpoint to the newest; interrupted, it can be made again.
+        """
+        await self.acopy_until(source_thread_id, target_thread_id, None)
+
+    async def acopy_until(self, source_thread_id: str, target_thread_id: str, checkpoint_id: str | None) -> None:
+        """Copies a thread up to a checkpoint of its root graph, with what subgraphs did on the way there.
+
+        What was done after the checkpoint is not copied: a run that goes on from it does that again. Without
+        `checkpoint_id`, the whole thread.
+        """
+        checked_thread(source_thread_id, "source_thread_id")
+        checked_thread(target_thread_id, "target_thread_id")
+        if source_thread_id == target_thread_id:
+            raise InvalidInput("target_thread_id", target_thread_id, "a thread cannot be copied onto itself")
+        await self._threads.caught_up(source_thread_id)
+        chosen = await to_copy(self._reads, self.serde, source_thread_id, checkpoint_id)
+        if not chosen:
+            raise NotFound("thread", source_thread_id)
+        async with self._threads.holding(target_thread_id) as thread:
+            ours = {key[1:] for key, _ in chosen}
+            if foreign := [one.key async for one in all_of(self._reads, target_thread_id) if one.key[1:] not in ours]:
+                raise Conflict(
+                    f"thread {target_thread_id!r} has checkpoint {foreign[0].checkpoint_id}, "
+                    f"which thread {source_thread_id!r} does not have: copy to a thread that is not there yet"
+                )
+            sent: set[tuple[str, str, str]] = set()
+            for key, with_writes in chosen:
+                found = (await self._reads.get(*key)).saved
+                if found is None:
+                    raise Conflict(f"thread {source_thread_id!r} lost checkpoint {key.checkpoint_id} meanwhile")
+                for draft in drafts_of_copy(_without_writes(found, with_writes), target_thread_id, sent):
+                    await self._append(draft)
+            copied = ThreadCopied(
+                thread_id=target_thread_id,
+                token=0,
+                source_thread_id=source_thread_id,
+                until_checkpoint_id=checkpoint_id,
+                checkpoints=len(chosen),
+            )
+            await self._append(RecordDraft(copied))
+            await self._threads.reload(thread)
+
+    # --- reading ----------------------------------------------------------------------------------------
+
+    async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+        """A checkpoint: the one the config names, else the newest of its namespace; none where there is none.
+
+        Raises `Unreadable` where a record of the thread is lost, or a value cannot be read.
+        """
+        place = Place.of(config)
+        if place.checkpoint_id is not None:
+            self._threads.address(place.thread_id, place.checkpoint_ns, place.checkpoint_id)
+        thread = self._threads.known(place.thread_id)
+        head = None if thread is None else thread.head(place.checkpoint_ns)
+        if head is not None and place.checkpoint_id in {None, head.checkpoint_id}:
+            return None if head is EMPTY else tuple_of_head(self.serde, place, head)
+        found = await self._threads.get(place.thread_id, place.checkpoint_ns, place.checkpoint_id)
+        if place.checkpoint_id is None:
+            check_whole(found, partition_of(place.thread_id))
+        if found.saved is None:
+            return None
+        whole = Head.of(found.saved)
+        if place.checkpoint_id is None:
+            self._threads.read_heads.remember(place.thread_id, place.checkpoint_ns, whole)
+        return tuple_of_head(self.serde, place, whole)
+
+    async def alist(
+        self,
+        config: RunnableConfig | None,
+        *,
+        filter: dict[str, Any] | None = None,  # noqa: A002 - LangGraph's own word
+        before: RunnableConfig | None = None,
+        limit: int | None = None,
+    ) -> AsyncIterator[CheckpointTuple]:
+        """Checkpoints, newest first: of a thread or of all, whose metadata agree with `filter`, older than `before`."""
+        if filter is not None:
+            check_mapping("filter", filter)
+        bounds = Bounds.of(config)
+        wanted = Wanted(bounds.thread_id, bounds.checkpoint_ns, bounds.checkpoint_id, before_of(before))
+        left = _limit(limit)
+        if bounds.thread_id is None:
+            await self._threads.all_caught_up()
+        else:
+            await self._threads.caught_up(bounds.thread_id)
+
+        def accept(row: CheckpointRow) -> bool:
+            what = f"checkpoint {row.checkpoint_id} of thread {row.thread_id!r}"
+            metadata = metadata_of(self.serde, row.metadata_kind, row.metadata, what)
+            return all(metadata.get(key) == value for key, value in (filter or {}).items())
+
+        while left is None or left > 0:
+            size = _PAGE_CHECKPOINTS if left is None else min(_PAGE_CHECKPOINTS, left)
+            page = await self._reads.page(wanted, limit=size, accept=accept if filter else None)
+            for saved in page:
+                yield tuple_of(self.serde, saved)
+            if len(page) < size:
+                return
+            left = None if left is None else left - len(page)
+            wanted = Wanted(*_bounds(wanted), page[-1].key)
+
+    async def aget_delta_channel_history(
+        self, *, config: RunnableConfig, channels: Sequence[str]
+    ) -> Mapping[str, DeltaChannelHistory]:
+        """What the ancestors of a checkpoint wrote to channels, back to the nearest that has a value."""
+        if not channels:
+            return {}
+        place = Place.of(config)
+        await self._threads.caught_up(place.thread_id)
+        return await delta_history(self._reads, self.serde, place, channels)
+
+    def get_next_version(self, current: str | None, channel: None) -> str:
+        """The next version of a channel: a number, and chance behind it, so that two branches never share a version."""
+        number = 0 if current is None else int(str(current).partition(".")[0])
+        return f"{number + 1:010d}.{secrets.token_hex(4)}"
+
+    # --- inside -----------------------------------------------------------------------------------------
+
+    async def _append(self, draft: Draft) -> None:
+        await self._threads.outbox.room()
+        self._threads.append(draft)
+        await draft.done
+
+    async def _drop(self, thread_id: str, keys: list[Key], reason: str) -> None:
+        for start in range(0, len(keys), _DROPPED_AT_ONCE):
+            named = [
+                NamedCheckpoint(checkpoint_ns=key.checkpoint_ns, checkpoint_id=key.checkpoint_id)
+                for key in keys[start : start + _DROPPED_AT_ONCE]
+            ]
+            record = CheckpointsDropped(thread_id=thread_id, token=0, checkpoints=named, reason=reason)
+            await self._append(RecordDraft(record))
+        await self._threads.reload(await self._threads.opened(thread_id))
+
+
+def _safe(serde: SerializerProtocol | None) -> SerializerProtocol:
+    """Strict msgpack. Raises `InvalidInput` for a serialiser that would run what it reads."""
+    if serde is None:
+        return JsonPlusSerializer(allowed_msgpack_modules=None)
+    if getattr(serde, "pickle_fallback", False):
+        raise InvalidInput("serde", serde, "pickle runs what it reads; a log is read by many")
+    return serde
+
+
+def _without_writes(saved: Saved, with_writes: bool) -> Saved:
+    return saved if with_writes else Saved(saved.row, saved.blobs, [], saved.has_parent)
+
+
+def _bounds(wanted: Wanted) -> tuple[str | None, str | None, str | None, str | None]:
+    return wanted.thread_id, wanted.checkpoint_ns, wanted.checkpoint_id, wanted.before
+
+
+def _limit(limit: object) -> int | None:
+    if limit is None:
+        return None
+    if not isinstance(limit, int) or isinstance(limit, bool):
+        raise InvalidInput("limit", limit, "a whole number is needed")
+    return limit
+
+
+def _check_sequence(field: str, values: object) -> None:
+    if isinstance(values, str | bytes) or not isinstance(values, Sequence):
+        raise InvalidInput(field, values, "a sequence of ids is needed")
+    for value in cast("Sequence[object]", values):
+        if not isinstance(value, str):
+            raise InvalidInput(field, value, "ids are strings")

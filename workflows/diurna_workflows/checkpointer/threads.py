@@ -1,0 +1,343 @@
+"""The threads a saver writes to: each held by one writer, opened by looking whether it is still where the run began.
+
+A thread is held from its first write on and given back once nothing was written for a moment. So a dead writer is in
+the way for one lease at most, and a run whose nodes take long holds nothing meanwhile. What makes that safe is the
+look: whoever takes a thread up and finds that it moved on since is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from diurna.connection import Connection
+from diurna_projections.threads import Found, Summary
+from diurna_schemas.errors import Conflict
+from diurna_schemas.ids import Position
+from diurna_schemas.topics import CHECKPOINTS, partition_of
+from diurna_workflows.checkpointer.cache import ReadHeads
+from diurna_workflows.checkpointer.drafts import CheckpointDraft, Draft, WritesDraft
+from diurna_workflows.checkpointer.frontier import Frontier
+from diurna_workflows.checkpointer.guard import Guard, Hold
+from diurna_workflows.checkpointer.open_thread import OpenThread
+from diurna_workflows.checkpointer.outbox import Appended, Outbox
+from diurna_workflows.checkpointer.reads import ReadsThreads
+
+IDLE_SECONDS: Final = 1.0
+"""So long a thread stays held after the last write."""
+READ_SECONDS: Final = 30.0
+"""How long a read waits for the projection."""
+_SWEEP_SECONDS: Final = 0.25
+_REMEMBERED_MAX: Final = 10_000
+
+K = TypeVar("K")
+V = TypeVar("V")
+R = TypeVar("R", Found, Summary)
+Place = tuple[str, str, str]
+"""Thread, namespace, checkpoint."""
+
+
+@dataclass(eq=False, slots=True)
+class _Opening:
+    """A thread that is about to be held, and what is to be appended then."""
+
+    drafts: list[Draft] = field(default_factory=list[Draft])
+    task: asyncio.Task[OpenThread] | None = None
+
+
+class Threads:
+    """All threads of one saver."""
+
+    def __init__(
+        self, connection: Connection, reads: ReadsThreads, guard: Guard, *, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
+        self.reads = reads
+        self.read_heads = ReadHeads()
+        self.outbox = Outbox(connection.log, connection.codec, connection.clock_ms, self._settled)
+        self._frontier = Frontier(connection.log)
+        self._guard = guard
+        self._idle_seconds = idle_seconds
+        self._open: dict[str, OpenThread] = {}
+        self._opening: dict[str, _Opening] = {}
+        self._absent: OrderedDict[str, int] = OrderedDict()
+        self._addressed: OrderedDict[Place, None] = OrderedDict()
+        self._lost: OrderedDict[Place, BaseException] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._sweeping: asyncio.Task[None] | None = None
+
+    # --- what is known ----------------------------------------------------------------------------------
+
+    def known(self, thread_id: str) -> OpenThread | None:
+        """The thread where it is held, so that nobody else can have written to it."""
+        found = self._open.get(thread_id)
+        return found if found is not None and found.is_known and found.hold.is_safe else None
+
+    def address(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str) -> None:
+        """Somebody read this very checkpoint by its id, and may mean to branch off from there."""
+        _remember(self._addressed, (thread_id, checkpoint_ns, checkpoint_id), None)
+
+    async def get(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Found:
+        """A checkpoint, with everything that was written to the thread before this moment, by anybody."""
+        found = await self._fresh(thread_id, lambda: self.reads.get(thread_id, checkpoint_ns, checkpoint_id))
+        if found.thread is None:
+            _remember(self._absent, thread_id, found.next)
+        return found
+
+    async def summary(self, thread_id: str) -> Summary:
+        """The thread, with everything that was written to it before this moment, by anybody."""
+        absent_until = self._absent.pop(thread_id, None)
+        if absent_until is not None and all(one.offset < absent_until for one in await self._needed(thread_id)):
+            return Summary(None, next=absent_until)  # it was not there, and nothing was written to it since
+        return await self._fresh(thread_id, lambda: self.reads.summary(thread_id))
+
+    async def _fresh(self, thread_id: str, read: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        """Reads while it is being asked what has to be read, and again where it was not there yet."""
+        reading = asyncio.ensure_future(read())
+        try:
+            needed = await self._needed(thread_id)
+        except BaseException:
+            reading.cancel()
+            raise
+        found = await reading
+        while any(found.next <= one.offset for one in needed):
+            await self.reads.passed(needed, seconds=READ_SECONDS)
+            found = await read()
+        return found
+
+    async def caught_up(self, thread_id: str) -> None:
+        """Waits until reads hold everything that was written to the thread before this moment, by anybody."""
+        await self.reads.passed(await self._needed(thread_id), seconds=READ_SECONDS)
+
+    async def _needed(self, thread_id: str) -> list[Position]:
+        """The last record of the thread at this moment. Of a thread that is held, that is one of ours."""
+        if (found := self.known(thread_id)) is not None:
+            return [] if found.position is None else [found.position]
+        return await self._frontier.of(thread_id)
+
+    async def all_caught_up(self) -> None:
+        """Waits until reads hold everything that was written to any thread before this moment."""
+        await self.reads.passed(await self._frontier.of_all(), seconds=READ_SECONDS)
+
+    # --- writing ----------------------------------------------------------------------------------------
+
+    def append(self, draft: Draft) -> None:
+        """Appends a draft as soon as the thread is held; `draft.done` tells how that ended.
+
+        It fails with `Conflict` where another holds the thread, where it moved on since, or where it was lost before
+        the draft was durable.
+        """
+        place, base = _places_of(draft)
+        if base is not None and (lost := self._lost.get(base)) is not None:
+            self._fail(draft, place, lost)  # what it builds on is not there
+            return
+        thread = self.known(draft.thread_id)
+        if thread is not None and draft.thread_id not in self._opening:
+            self._send(thread, draft)
+            return
+        self._open_for(draft.thread_id, base, draft)
+
+    async def opened(self, thread_id: str) -> OpenThread:
+        """The thread, held. Raises `Conflict` where another holds it."""
+        found = self.known(thread_id)
+        if found is not None and thread_id not in self._opening:
+            return found
+        return await asyncio.shield(self._open_for(thread_id, None, None))
+
+    @asynccontextmanager
+    async def holding(self, thread_id: str) -> AsyncGenerator[OpenThread]:
+        """The thread, held from the beginning of the block to its end, whether it is written to or not."""
+        found = await self.opened(thread_id)
+        found.is_pinned = True
+        keeping = asyncio.create_task(_keep(found), name=f"hold {thread_id}")
+        try:
+            yield found
+        finally:
+            keeping.cancel()
+            found.is_pinned = False
+            found.used_at = time.monotonic()
+
+    async def reload(self, thread: OpenThread) -> None:
+        """Looks again at a thread that lost checkpoints."""
+        thread.begin_again((await self.summary(thread.thread_id)).heads)
+
+    async def close(self) -> None:
+        """Writes what is on its way, and gives every thread back."""
+        await self.outbox.close()
+        tasks = [opening.task for opening in self._opening.values() if opening.task is not None]
+        for task in [*tasks, *self._tasks, *([] if self._sweeping is None else [self._sweeping])]:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        threads = list(self._open.values())
+        self._open.clear()
+        await asyncio.gather(*(thread.hold.release() for thread in threads))
+        await self._frontier.close()
+
+    # --- inside -----------------------------------------------------------------------------------------
+
+    def _send(self, thread: OpenThread, draft: Draft) -> None:
+        thread.hold.keep()
+        thread.queued += 1
+        self.outbox.put(thread, draft)
+
+    def _settled(self, appended: Appended, draft: Draft, outcome: int | BaseException) -> None:
+        """What became of a draft that was written."""
+        thread = appended
+        if not isinstance(thread, OpenThread):
+            raise TypeError(f"{thread} is no thread of ours")
+        thread.queued -= 1
+        thread.used_at = time.monotonic()
+        if isinstance(outcome, BaseException):
+            thread.is_known = False  # it may be there or not
+            self._fail(draft, _places_of(draft)[0], outcome)
+            return
+        thread.took(draft, Position(CHECKPOINTS, partition_of(thread.thread_id), outcome))
+        if thread.hold.is_safe:
+            draft.succeed()
+        else:
+            task = asyncio.create_task(self._confirm(thread, draft))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _fail(self, draft: Draft, place: Place | None, error: BaseException) -> None:
+        if place is not None:
+            _remember(self._lost, place, error)
+        draft.fail(error)
+
+    def _open_for(self, thread_id: str, base: Place | None, draft: Draft | None) -> asyncio.Task[OpenThread]:
+        opening = self._opening.setdefault(thread_id, _Opening())
+        if draft is not None:
+            opening.drafts.append(draft)
+        if opening.task is None:
+            opening.task = asyncio.create_task(self._take(thread_id, base, opening), name=f"open {thread_id}")
+            opening.task.add_done_callback(_retrieved)
+        return opening.task
+
+    async def _take(self, thread_id: str, base: Place | None, opening: _Opening) -> OpenThread:
+        """Takes the thread and appends what waited for it; where that fails, all of it fails."""
+        try:
+            thread = await self._taken(thread_id, base)
+        except BaseException as error:
+            del self._opening[thread_id]
+            for draft in opening.drafts:
+                self._fail(draft, _places_of(draft)[0], error)
+            raise
+        del self._opening[thread_id]
+        self._open[thread_id] = thread
+        for draft in opening.drafts:
+            self._send(thread, draft)
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.create_task(self._sweep(), name="diurna-release-threads")
+        return thread
+
+    async def _taken(self, thread_id: str, base: Place | None) -> OpenThread:
+        lost = self._open.pop(thread_id, None)
+        if lost is not None:
+            await lost.hold.release()
+            if lost.is_pinned:
+                raise _lost(thread_id)
+        hold = await self._guard.hold(thread_id)
+        try:
+            return await self._looked(thread_id, hold, base)
+        except BaseException:
+            await asyncio.shield(hold.release())
+            raise
+
+    async def _looked(self, thread_id: str, hold: Hold, base: Place | None) -> OpenThread:
+        """The thread as it is now that nobody else can write to it."""
+        summary = await self.summary(thread_id)
+        token_before = 0 if summary.thread is None else summary.thread.token
+        if token_before > hold.token:
+            raise Conflict(
+                f"thread {thread_id!r} was written to with token {token_before}, ours is {hold.token}: "
+                "one of the two writers does not hold the lock",
+                code="thread_lost",
+            )
+        if base is not None:
+            self._check_not_moved(base, summary.heads.get(base[1]))
+        position = Position(CHECKPOINTS, partition_of(thread_id), summary.next - 1) if summary.next else None
+        thread = OpenThread(thread_id, hold, summary.heads, position, token_before)
+        for namespace, newest in summary.heads.items():
+            head = self.read_heads.take(thread_id, namespace)
+            if head is not None and head.checkpoint_id == newest:
+                thread.heads[namespace] = head
+        return thread
+
+    def _check_not_moved(self, base: Place, newest: str | None) -> None:
+        thread_id, _, checkpoint_id = base
+        if newest is None or checkpoint_id >= newest or base in self._addressed:
+            return
+        began = f"checkpoint {checkpoint_id}" if checkpoint_id else "no checkpoint at all"
+        raise Conflict(
+            f"thread {thread_id!r} has moved on to checkpoint {newest} since this run began from {began}: "
+            "another writer was first",
+            code="thread_moved",
+        )
+
+    async def _confirm(self, thread: OpenThread, draft: Draft) -> None:
+        """The thread may have been lost before the draft was durable: takes it again to see whether it counts."""
+        try:
+            again = await self.opened(thread.thread_id)
+            if again.token_before > thread.token:
+                raise _lost(thread.thread_id)
+        except BaseException as error:
+            self._fail(draft, _places_of(draft)[0], error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            draft.succeed()
+
+    async def _sweep(self) -> None:
+        while self._open:
+            await asyncio.sleep(_SWEEP_SECONDS)
+            now = time.monotonic()
+            idle = [
+                thread
+                for thread in self._open.values()
+                if not thread.queued and not thread.is_pinned and now - thread.used_at > self._idle_seconds
+            ]
+            for thread in idle:
+                del self._open[thread.thread_id]
+            await asyncio.gather(*(thread.hold.release() for thread in idle))
+
+
+def _places_of(draft: Draft) -> tuple[Place | None, Place | None]:
+    """The checkpoint a draft makes, and the one it builds on; an empty id stands for: on none."""
+    match draft:
+        case CheckpointDraft():
+            about = (draft.thread_id, draft.checkpoint_ns)
+            return (*about, draft.checkpoint_id), (*about, draft.parent_checkpoint_id or "")
+        case WritesDraft():
+            return None, (draft.thread_id, draft.checkpoint_ns, draft.checkpoint_id)
+        case _:
+            return None, None
+
+
+def _remember(known: OrderedDict[K, V], key: K, value: V) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    while len(known) > _REMEMBERED_MAX:
+        known.popitem(last=False)
+
+
+async def _keep(thread: OpenThread) -> None:
+    while True:
+        thread.hold.keep()
+        await asyncio.sleep(_SWEEP_SECONDS)
+
+
+def _retrieved(task: asyncio.Task[OpenThread]) -> None:
+    """Those whose drafts failed were told; nobody needs to wait for the task itself."""
+    if not task.cancelled():
+        task.exception()
+
+
+def _lost(thread_id: str) -> Conflict:
+    return Conflict(
+        f"thread {thread_id!r} was lost to another writer: what was written here since does not count",
+        code="thread_lost",
+    )
