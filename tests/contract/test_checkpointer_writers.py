@@ -60,7 +60,7 @@ async def test_who_comes_second_waits_until_the_first_gives_the_thread_back(save
     async with one.holding(thread_id) as token:
         first = await put(one, thread_id, {"a": 1})
         waiting = asyncio.create_task(put(other, thread_id, {"a": 2}, parent=first))
-        await asyncio.sleep(LEASE_SECONDS * 1.5)  # longer than a lease: it is kept while the block lasts
+        await asyncio.sleep(LEASE_SECONDS * 1.2)  # longer than a lease: it is kept while the block lasts
         assert not waiting.done()
     second = await waiting
     assert (await latest(one, thread_id)).checkpoint["id"] == second

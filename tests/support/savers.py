@@ -14,7 +14,7 @@ from diurna_streams.project import ProjectorOptions, run_projector
 from diurna_workflows.checkpointer import KafkaCheckpointSaver, LockedThreads, ReadsThreads
 from support.teams import AnyTeam, kafka_team, memory_team
 
-LEASE_SECONDS = 2.0
+LEASE_SECONDS = 5.0
 
 
 class Savers:

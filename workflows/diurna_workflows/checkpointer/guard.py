@@ -33,7 +33,7 @@ from diurna_streams.log import TopicPartition
 
 logger = structlog.get_logger(__name__)
 
-LEASE_SECONDS: Final = 6.0
+LEASE_SECONDS: Final = 10.0
 """How long a thread stays its holder's after the holder's death."""
 WAIT_SECONDS: Final = 30.0
 _ANSWER_SECONDS: Final = 10.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Container, Iterator, Mapping, Sequence
 from typing import Any, Final, cast
 
 import orjson
@@ -10,7 +10,8 @@ from langgraph.checkpoint.base import DeltaChannelHistory, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from diurna_projections.folds.packing import unpack
-from diurna_projections.threads import Ancestor, Key, Saved, Wanted
+from diurna_projections.threads import Ancestor, Key, Keys, Saved, Wanted
+from diurna_schemas.checkpoints import CheckpointsDropped, NamedBlob, NamedCheckpoint, NamedWrites
 from diurna_schemas.errors import NotFound
 from diurna_workflows.checkpointer.config import Place
 from diurna_workflows.checkpointer.reading import metadata_of, tuple_of
@@ -19,6 +20,8 @@ from diurna_workflows.checkpointer.values import load
 
 _STEPS_A_LOOK: Final = 50
 _PAGE_CHECKPOINTS: Final = 20
+_NAMED_MAX: Final = 400
+"""So many names fit into a record, long as they may be."""
 _COUNTERS: Final = "counters_since_delta_snapshot"
 """Where LangGraph names the delta channels of a checkpoint that are not snapshot in it."""
 
@@ -118,7 +121,7 @@ async def all_of(reads: ReadsThreads, thread_id: str) -> AsyncIterator[Saved]:
         wanted = Wanted(thread_id, after=page[-1].key)
 
 
-async def unkept_by_pruning(reads: ReadsThreads, serde: SerializerProtocol, thread_id: str) -> list[Key]:
+async def unkept_by_pruning(reads: ReadsThreads, serde: SerializerProtocol, thread_id: str) -> set[tuple[str, str]]:
     """What goes when the newest checkpoint of each namespace stays, with the ancestors its delta channels need.
 
     The namespace of a subgraph's call, which ends in a task's id, goes with the root checkpoint the call began from.
@@ -135,12 +138,69 @@ async def unkept_by_pruning(reads: ReadsThreads, serde: SerializerProtocol, thre
         root = cast("Mapping[str, Any]", metadata.get("parents") or {}).get("")
         if ":" in checkpoint_ns and isinstance(root, str):
             roots[checkpoint_ns] = root
-    every = [saved.key async for saved in all_of(reads, thread_id)]
+    every = [Key(thread_id, *key[:2]) for key in (await reads.keys(thread_id)).checkpoints]
     there = {key.checkpoint_id for key in every if not key.checkpoint_ns}
     over = {
         checkpoint_ns for checkpoint_ns, root in roots.items() if root in there and Key(thread_id, "", root) not in kept
     }
-    return [key for key in every if key not in kept or key.checkpoint_ns in over]
+    return {(key.checkpoint_ns, key.checkpoint_id) for key in every if key not in kept or key.checkpoint_ns in over}
+
+
+def dropping(
+    thread_id: str, keys: Keys, unwanted: Container[tuple[str, str]], reason: str
+) -> Iterator[CheckpointsDropped]:
+    """The records that drop these checkpoints, the oldest first, with what only they have; all of it is named."""
+    gone = [key for key in keys.checkpoints if key[:2] in unwanted]
+    namespaces = {checkpoint_ns for checkpoint_ns, _, _ in gone}
+    named = {
+        (checkpoint_ns, channel, version)
+        for checkpoint_ns, checkpoint_id, channels in keys.checkpoints
+        if (checkpoint_ns, checkpoint_id) not in unwanted
+        for channel, version in channels.items()
+    }
+    there = {key[:2] for key in keys.checkpoints}
+    parts: list[NamedCheckpoint | NamedWrites | NamedBlob] = [
+        NamedCheckpoint(checkpoint_ns=ns, checkpoint_id=checkpoint_id) for ns, checkpoint_id, _ in gone
+    ]
+    parts += [
+        NamedWrites(checkpoint_ns=ns, checkpoint_id=checkpoint_id, task_id=task_id)
+        for ns, checkpoint_id, task_id in keys.writes
+        if (ns, checkpoint_id) in unwanted and (ns, checkpoint_id) in there
+    ]
+    parts += [
+        NamedBlob(checkpoint_ns=ns, channel=channel, version=version)
+        for ns, channel, version in keys.blobs
+        if ns in namespaces and (ns, channel, version) not in named
+    ]
+    return _dropping(thread_id, parts, reason)
+
+
+def emptying(thread_id: str, keys: Keys) -> Iterator[CheckpointsDropped]:
+    """The records that drop everything the thread has, also what belongs to no checkpoint."""
+    parts: list[NamedCheckpoint | NamedWrites | NamedBlob] = [
+        NamedCheckpoint(checkpoint_ns=ns, checkpoint_id=checkpoint_id) for ns, checkpoint_id, _ in keys.checkpoints
+    ]
+    parts += [
+        NamedWrites(checkpoint_ns=ns, checkpoint_id=checkpoint_id, task_id=task_id)
+        for ns, checkpoint_id, task_id in keys.writes
+    ]
+    parts += [NamedBlob(checkpoint_ns=ns, channel=channel, version=version) for ns, channel, version in keys.blobs]
+    return _dropping(thread_id, parts, "the thread is deleted")
+
+
+def _dropping(
+    thread_id: str, parts: Sequence[NamedCheckpoint | NamedWrites | NamedBlob], reason: str
+) -> Iterator[CheckpointsDropped]:
+    for start in range(0, len(parts), _NAMED_MAX):
+        some = parts[start : start + _NAMED_MAX]
+        yield CheckpointsDropped(
+            thread_id=thread_id,
+            token=0,
+            checkpoints=[part for part in some if isinstance(part, NamedCheckpoint)],
+            writes=[part for part in some if isinstance(part, NamedWrites)],
+            blobs=[part for part in some if isinstance(part, NamedBlob)],
+            reason=reason,
+        )
 
 
 async def _needed(reads: ReadsThreads, saved: Saved, metadata: Mapping[str, Any]) -> set[Key]:

@@ -18,7 +18,8 @@ class OpenThread:
     """One hold of a thread.
 
     `base`: the newest checkpoint of each namespace when it was opened; `token_before`: the token it had then;
-    `position`: up to there all is known; `queued`: drafts on their way.
+    `position`: up to there all is known; `queued`: drafts on their way; `pins`: who holds it
+    whether it is written to or not.
     """
 
     thread_id: str
@@ -29,7 +30,7 @@ class OpenThread:
     heads: dict[str, Head] = field(default_factory=dict[str, Head])
     used_at: float = field(default_factory=time.monotonic)
     queued: int = 0
-    is_pinned: bool = False
+    pins: int = 0
     is_known: bool = True
     """False once it is unknown whether a write is there: then the thread is taken anew, and with a new token."""
     _early: dict[_Namespaced, list[WritesDraft]] = field(default_factory=dict[_Namespaced, list[WritesDraft]])

@@ -7,7 +7,6 @@ from typing import Any, cast
 from langgraph.checkpoint.base import Checkpoint, CheckpointMetadata, CheckpointTuple, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
-from diurna_projections.rows import CheckpointThread
 from diurna_projections.threads import Found, Saved
 from diurna_schemas.errors import Unreadable
 from diurna_schemas.ids import Position
@@ -54,19 +53,13 @@ def metadata_of(serde: SerializerProtocol, saved_kind: str, data: bytes, what: s
     return cast("dict[str, Any]", load(serde, f"the metadata of {what}", saved_kind, data))
 
 
-def check_whole(found: Found, partition: int) -> None:
+def check_whole(found: Found) -> None:
     """Raises `Unreadable` where something of the thread is lost that came after the checkpoint found."""
-    thread = found.thread
-    if thread is None or thread.damaged_offset is None:
+    damage = found.damage
+    if damage is None or (found.saved is not None and found.saved.row.record_offset > damage.record_offset):
         return
-    if found.saved is not None and found.saved.row.record_offset > thread.damaged_offset:
-        return
-    raise _damaged(thread, partition)
-
-
-def _damaged(thread: CheckpointThread, partition: int) -> Unreadable:
-    position = Position(CHECKPOINTS, partition, thread.damaged_offset or 0)
-    return Unreadable(
-        f"thread {thread.thread_id!r} is not whole: the record at {position} cannot be read ({thread.damage}); "
+    position = Position(CHECKPOINTS, damage.partition, damage.record_offset)
+    raise Unreadable(
+        f"thread {damage.thread_id!r} is not whole: the record at {position} cannot be read ({damage.damage}); "
         "it is among the dead letters. Go on from an older checkpoint by naming it, or delete the thread"
     )

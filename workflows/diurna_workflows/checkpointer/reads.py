@@ -11,7 +11,7 @@ import structlog
 
 from diurna_projections.memory import MemoryTables
 from diurna_projections.rows import CheckpointBlob, CheckpointWrites
-from diurna_projections.threads import Accept, Ancestor, FoldedThreads, Found, Key, Saved, Summary, Wanted
+from diurna_projections.threads import Accept, Ancestor, FoldedThreads, Found, Key, Keys, Saved, Summary, Wanted
 from diurna_schemas.chain import Head
 from diurna_schemas.codec import Codec, schema_id_of
 from diurna_schemas.errors import DiurnaError, TimedOut, Unreadable
@@ -39,6 +39,10 @@ class ReadsThreads(Protocol):
 
     async def summary(self, thread_id: str) -> Summary:
         """The thread and the newest checkpoint of each namespace."""
+        ...
+
+    async def keys(self, thread_id: str) -> Keys:
+        """Everything the thread has."""
         ...
 
     async def page(self, wanted: Wanted, *, limit: int, accept: Accept | None = None) -> list[Saved]:
@@ -101,6 +105,9 @@ class FollowedThreads:
 
     async def summary(self, thread_id: str) -> Summary:
         return self._threads.summary(thread_id)
+
+    async def keys(self, thread_id: str) -> Keys:
+        return self._threads.keys(thread_id)
 
     async def page(self, wanted: Wanted, *, limit: int, accept: Accept | None = None) -> list[Saved]:
         return self._threads.page(wanted, limit=limit, accept=accept)

@@ -21,10 +21,9 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from diurna.connection import Connection
 from diurna_projections.rows import Checkpoint as CheckpointRow
-from diurna_projections.threads import Key, Saved, Wanted
-from diurna_schemas.checkpoints import CheckpointsDropped, NamedCheckpoint, ThreadCopied, ThreadDeleted
+from diurna_projections.threads import Saved, Wanted
+from diurna_schemas.checkpoints import ThreadCopied, ThreadDeleted
 from diurna_schemas.errors import Conflict, InvalidInput, NotFound
-from diurna_schemas.topics import partition_of
 from diurna_workflows.checkpointer.blocking import BlockingTwins
 from diurna_workflows.checkpointer.cache import EMPTY, Head
 from diurna_workflows.checkpointer.config import Bounds, Place, before_of, check_mapping, checked_thread
@@ -36,7 +35,7 @@ from diurna_workflows.checkpointer.drafts import (
     drafts_of_copy,
 )
 from diurna_workflows.checkpointer.guard import Guard, LockedThreads
-from diurna_workflows.checkpointer.history import all_of, delta_history, to_copy, unkept_by_pruning
+from diurna_workflows.checkpointer.history import all_of, delta_history, dropping, emptying, to_copy, unkept_by_pruning
 from diurna_workflows.checkpointer.reading import check_whole, metadata_of, tuple_of, tuple_of_head
 from diurna_workflows.checkpointer.reads import FollowedThreads, ReadsThreads
 from diurna_workflows.checkpointer.steps import Steps
@@ -44,8 +43,6 @@ from diurna_workflows.checkpointer.threads import IDLE_SECONDS, Threads
 
 PRUNE_STRATEGIES: Final = ("keep_latest", "delete")
 _PAGE_CHECKPOINTS: Final = 20
-_DROPPED_AT_ONCE: Final = 1_000
-"""So many names fit into one record."""
 
 
 class KafkaCheckpointSaver(BlockingTwins):
@@ -144,10 +141,17 @@ class KafkaCheckpointSaver(BlockingTwins):
     async def adelete_thread(self, thread_id: str) -> None:
         """Deletes a thread with all its namespaces. A thread that is not there is no error."""
         checked_thread(thread_id)
-        if (await self._threads.summary(thread_id)).thread is None:
+        summary = await self._threads.summary(thread_id)
+        if summary.thread is None and summary.damage is None:
             return
-        await self._append(RecordDraft(ThreadDeleted(thread_id=thread_id, token=0)))
-        await self._threads.reload(await self._threads.opened(thread_id))
+        async with self._threads.holding(thread_id) as thread:
+            await self._threads.caught_up(thread_id)
+            keys = await self._reads.keys(thread_id)
+            if not (keys.checkpoints or keys.blobs or keys.writes or summary.damage):
+                return
+            gone = [*emptying(thread_id, keys), ThreadDeleted(thread_id=thread_id, token=0)]
+            await self._append(*(RecordDraft(record) for record in gone))
+            await self._threads.reload(thread)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Deletes the checkpoints these runs made, with their writes. Runs that made none are no error."""
@@ -155,9 +159,11 @@ class KafkaCheckpointSaver(BlockingTwins):
         if not run_ids:
             return
         await self._threads.all_caught_up()
-        keys = sorted(await self._reads.keys_of_runs(run_ids))
-        for thread_id, some in groupby(keys, key=lambda key: key.thread_id):
-            await self._drop(thread_id, list(some), f"runs {', '.join(run_ids)}"[:1_000])
+        found = sorted(await self._reads.keys_of_runs(run_ids))
+        for thread_id, some in groupby(found, key=lambda key: key.thread_id):
+            unwanted = {(key.checkpoint_ns, key.checkpoint_id) for key in some}
+            async with self._threads.holding(thread_id):
+                await self._drop(thread_id, unwanted, f"runs {', '.join(run_ids)}"[:1_000])
 
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keeps of each thread the newest checkpoint of each namespace, or nothing.
@@ -172,8 +178,11 @@ class KafkaCheckpointSaver(BlockingTwins):
                 await self.adelete_thread(thread_id)
                 continue
             checked_thread(thread_id)
-            await self._threads.caught_up(thread_id)
-            if unkept := await unkept_by_pruning(self._reads, self.serde, thread_id):
+            if (await self._threads.summary(thread_id)).thread is None:
+                continue
+            async with self._threads.holding(thread_id):
+                await self._threads.caught_up(thread_id)
+                unkept = await unkept_by_pruning(self._reads, self.serde, thread_id)
                 await self._drop(thread_id, unkept, "pruned: the latest are kept")
 
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
@@ -237,7 +246,7 @@ class KafkaCheckpointSaver(BlockingTwins):
             return None if head is EMPTY else tuple_of_head(self.serde, place, head)
         found = await self._threads.get(place.thread_id, place.checkpoint_ns, place.checkpoint_id)
         if place.checkpoint_id is None:
-            check_whole(found, partition_of(place.thread_id))
+            check_whole(found)
         if found.saved is None:
             return None
         whole = Head.of(found.saved)
@@ -296,20 +305,20 @@ class KafkaCheckpointSaver(BlockingTwins):
 
     # --- inside -----------------------------------------------------------------------------------------
 
-    async def _append(self, draft: Draft) -> None:
+    async def _append(self, *drafts: Draft) -> None:
         await self._threads.outbox.room()
-        self._threads.append(draft)
-        await draft.done
+        for draft in drafts:
+            self._threads.append(draft)
+        for draft in drafts:
+            await draft.done
 
-    async def _drop(self, thread_id: str, keys: list[Key], reason: str) -> None:
-        for start in range(0, len(keys), _DROPPED_AT_ONCE):
-            named = [
-                NamedCheckpoint(checkpoint_ns=key.checkpoint_ns, checkpoint_id=key.checkpoint_id)
-                for key in keys[start : start + _DROPPED_AT_ONCE]
-            ]
-            record = CheckpointsDropped(thread_id=thread_id, token=0, checkpoints=named, reason=reason)
-            await self._append(RecordDraft(record))
-        await self._threads.reload(await self._threads.opened(thread_id))
+    async def _drop(self, thread_id: str, unwanted: set[tuple[str, str]], reason: str) -> None:
+        """Drops checkpoints of a thread that is held."""
+        await self._threads.caught_up(thread_id)
+        records = dropping(thread_id, await self._reads.keys(thread_id), unwanted, reason)
+        if drafts := [RecordDraft(record) for record in records]:
+            await self._append(*drafts)
+            await self._threads.reload(await self._threads.opened(thread_id))
 
 
 def _safe(serde: SerializerProtocol | None) -> SerializerProtocol:

@@ -84,7 +84,7 @@ class Threads:
     async def get(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Found:
         """A checkpoint, with everything that was written to the thread before this moment, by anybody."""
         found = await self._fresh(thread_id, lambda: self.reads.get(thread_id, checkpoint_ns, checkpoint_id))
-        if found.thread is None:
+        if found.thread is None and found.damage is None:
             _remember(self._absent, thread_id, found.next)
         return found
 
@@ -92,7 +92,7 @@ class Threads:
         """The thread, with everything that was written to it before this moment, by anybody."""
         absent_until = self._absent.pop(thread_id, None)
         if absent_until is not None and all(one.offset < absent_until for one in await self._needed(thread_id)):
-            return Summary(None, next=absent_until)  # it was not there, and nothing was written to it since
+            return Summary(None, None, {}, absent_until)  # it was not there, and nothing was written to it since
         return await self._fresh(thread_id, lambda: self.reads.summary(thread_id))
 
     async def _fresh(self, thread_id: str, read: Callable[[], Coroutine[Any, Any, R]]) -> R:
@@ -152,13 +152,13 @@ class Threads:
     async def holding(self, thread_id: str) -> AsyncGenerator[OpenThread]:
         """The thread, held from the beginning of the block to its end, whether it is written to or not."""
         found = await self.opened(thread_id)
-        found.is_pinned = True
+        found.pins += 1
         keeping = asyncio.create_task(_keep(found), name=f"hold {thread_id}")
         try:
             yield found
         finally:
             keeping.cancel()
-            found.is_pinned = False
+            found.pins -= 1
             found.used_at = time.monotonic()
 
     async def reload(self, thread: OpenThread) -> None:
@@ -238,7 +238,7 @@ class Threads:
         lost = self._open.pop(thread_id, None)
         if lost is not None:
             await lost.hold.release()
-            if lost.is_pinned:
+            if lost.pins:
                 raise _lost(thread_id)
         hold = await self._guard.hold(thread_id)
         try:
@@ -298,7 +298,7 @@ class Threads:
             idle = [
                 thread
                 for thread in self._open.values()
-                if not thread.queued and not thread.is_pinned and now - thread.used_at > self._idle_seconds
+                if not thread.queued and not thread.pins and now - thread.used_at > self._idle_seconds
             ]
             for thread in idle:
                 del self._open[thread.thread_id]
