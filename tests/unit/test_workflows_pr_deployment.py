@@ -30,7 +30,7 @@ from support.workflow_fakes import APPROVED, DEPLOYED, HEAD, INPUT, PASSED, Beli
 
 async def run(bus: ScriptedBus, **given: Any) -> tuple[dict[str, Any], BelievingLog]:
     log = BelievingLog(bus)
-    final = await WorkflowManager(bus, log).run("pr_deployment", "w-1", {**INPUT, **given})
+    final = await WorkflowManager(bus, log, patience_seconds=0).run("pr_deployment", "w-1", {**INPUT, **given})
     return final, log
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from diurna_workflows.checkpointer import KafkaCheckpointSaver
     from diurna_workflows.manager import WorkflowManager
     from diurna_workflows.pr_deployment import build_pr_deployment
     from diurna_workflows.state import MultiAgentState
 
-__all__ = ["MultiAgentState", "WorkflowManager", "build_pr_deployment"]
+__all__ = ["KafkaCheckpointSaver", "MultiAgentState", "WorkflowManager", "build_pr_deployment"]
 
 _HOMES = {
+    "KafkaCheckpointSaver": "diurna_workflows.checkpointer",
     "MultiAgentState": "diurna_workflows.state",
     "WorkflowManager": "diurna_workflows.manager",
     "build_pr_deployment": "diurna_workflows.pr_deployment",

@@ -43,11 +43,11 @@ class Answer:
         return self.status != AgentResponseStatus.TIMEOUT
 
 
-async def asked(bus: AsksAgents, workflow_id: str, question: Question) -> Answer:
+async def asked(bus: AsksAgents, workflow_id: str, question: Question, *, scope: str = "") -> Answer:
     """The agent's answer. An agent that is not there is asked again a few times: it may be restarting.
 
-    The request's id is made from workflow, node and attempt: the same question after a crash is the same request, and
-    its answer is the one that was given first.
+    The request's id is made from workflow, scope, node and attempt: the same question after a crash is the same
+    request, and its answer is the one that was given first.
     """
     retrying = AsyncRetrying(
         retry=retry_if_result(_is_worth_another_try),
@@ -62,7 +62,7 @@ async def asked(bus: AsksAgents, workflow_id: str, question: Question) -> Answer
         attempt += 1
         return await bus.request_agent(
             AgentRequestEvent(
-                request_id=named_id(workflow_id, question.node, str(attempt)),
+                request_id=named_id(workflow_id, *([scope] if scope else []), question.node, str(attempt)),
                 source_agent=_SOURCE,
                 target_agent=question.agent_id,
                 request_type=question.request_type,

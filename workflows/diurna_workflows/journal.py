@@ -11,7 +11,8 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
-from diurna_schemas.message import TEXT_CHARACTERS_MAX
+from diurna_schemas.errors import Refused
+from diurna_schemas.message import TEXT_CHARACTERS_MAX, Command
 from diurna_schemas.workflows import (
     CompleteWorkflow,
     CreateWorkflow,
@@ -23,6 +24,7 @@ from diurna_schemas.workflows import (
 )
 from diurna_workflows.policy import Decision
 from diurna_workflows.ports import WritesCommands
+from diurna_workflows.work import Scope, no_scope
 
 _NAMESPACE: Final = uuid.UUID("0f0c2d2e-8f43-5a5e-9a3c-6a1f7c0de5b2")
 SUMMARY_BYTES_MAX: Final = 32 * 1024
@@ -81,11 +83,15 @@ class Journal(Protocol):
 
 
 class LogJournal:
-    """The journal that is kept on the log, through the decider of workflows."""
+    """The journal that is kept on the log, through the decider of workflows.
 
-    def __init__(self, connection: WritesCommands, workflow_id: str) -> None:
+    What a run before this one has written down already is left as it is, however long ago that was.
+    """
+
+    def __init__(self, connection: WritesCommands, workflow_id: str, *, scope: Scope = no_scope) -> None:
         self._connection = connection
         self._workflow_id = workflow_id
+        self._scope = scope
 
     @property
     def approval_id(self) -> str:
@@ -94,27 +100,31 @@ class LogJournal:
 
     async def create(self, workflow_type: str, given: Mapping[str, Any], agents: Iterable[str]) -> None:
         """The workflow begins."""
-        await self._connection.ask(
+        await self._ask_once(
             CreateWorkflow(
                 command_id=self._id("create"),
                 workflow_id=self._workflow_id,
                 workflow_type=workflow_type,
                 state=json.dumps({"input": dict(given)}),
                 participating_agents=list(agents),
-            )
+            ),
+            "workflow_exists",
         )
 
     async def step(self, step: str, agent_id: str) -> None:
         await self._connection.ask(
             UpdateWorkflowStep(
-                command_id=self._id("step", step), workflow_id=self._workflow_id, step=step, agent_id=agent_id
+                command_id=self._id_of_work("step", step),
+                workflow_id=self._workflow_id,
+                step=step,
+                agent_id=agent_id,
             )
         )
 
     async def state(self, label: str, updates: Mapping[str, Any], agent_id: str | None = None) -> None:
         await self._connection.ask(
             UpdateWorkflowState(
-                command_id=self._id("state", label),
+                command_id=self._id_of_work("state", label),
                 workflow_id=self._workflow_id,
                 updates=json.dumps(dict(updates), default=str),
                 agent_id=agent_id,
@@ -122,7 +132,7 @@ class LogJournal:
         )
 
     async def ask_approval(self, question: str, details: Mapping[str, Any], *, expires_after_ms: int | None) -> str:
-        await self._connection.ask(
+        await self._ask_once(
             RequestApproval(
                 command_id=self._id("ask-approval"),
                 workflow_id=self._workflow_id,
@@ -130,12 +140,13 @@ class LogJournal:
                 question=question,
                 details=json.dumps(dict(details), default=str),
                 expires_after_ms=expires_after_ms,
-            )
+            ),
+            "approval_exists",
         )
         return self.approval_id
 
     async def decide(self, approval_id: str, decision: Decision) -> None:
-        await self._connection.ask(
+        await self._ask_once(
             DecideApproval(
                 command_id=self._id("decide", approval_id),
                 workflow_id=self._workflow_id,
@@ -143,28 +154,51 @@ class LogJournal:
                 is_approved=decision.is_approved,
                 decided_by=decision.decided_by,
                 reason=decision.reason,
-            )
+            ),
+            "approval_settled",
         )
 
     async def complete(self, result: Mapping[str, Any]) -> None:
-        await self._connection.ask(
+        await self._end(
             CompleteWorkflow(
                 command_id=self._id("end"), workflow_id=self._workflow_id, result=json.dumps(dict(result), default=str)
-            )
+            ),
+            "completed",
         )
 
     async def fail(self, error: str, result: Mapping[str, Any] | None) -> None:
-        await self._connection.ask(
+        await self._end(
             FailWorkflow(
                 command_id=self._id("end"),
                 workflow_id=self._workflow_id,
                 error=error[:TEXT_CHARACTERS_MAX],
                 result=None if result is None else json.dumps(dict(result), default=str),
-            )
+            ),
+            "failed",
         )
+
+    async def _ask_once(self, command: Command, done_before: str) -> None:
+        """The decider forgets a command after some minutes; then it is what it led to that is there already."""
+        try:
+            await self._connection.ask(command)
+        except Refused as error:
+            if error.code != done_before:
+                raise
+
+    async def _end(self, command: CompleteWorkflow | FailWorkflow, status: str) -> None:
+        try:
+            await self._connection.ask(command)
+        except Refused as error:
+            if error.code != "workflow_over" or not error.reason.endswith(f" is {status}"):
+                raise
 
     def _id(self, *what: str) -> str:
         return named_id(self._workflow_id, *what)
+
+    def _id_of_work(self, *what: str) -> str:
+        """A node may be visited more than once: each visit is a piece of work of its own."""
+        scope = self._scope()
+        return self._id(*([scope] if scope else []), *what)
 
 
 class NoJournal:

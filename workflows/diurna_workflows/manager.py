@@ -3,35 +3,42 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from diurna_schemas.errors import Conflict, DiurnaError, InvalidInput, Refused
 from diurna_schemas.ids import checked_id
 from diurna_schemas.workflows import CancelWorkflow, WorkflowCancelled
 from diurna_workflows.approvals import BusDesk, Desk, ReadDecision
+from diurna_workflows.driving import PATIENCE_SECONDS, Graph, Step, drive, state_of
 from diurna_workflows.journal import LogJournal, named_id
 from diurna_workflows.ports import Bus, Heard, WritesCommands
 from diurna_workflows.pr_input import PrDeploymentInput
 from diurna_workflows.state import JsonObject, initial_state, utc_now
 from diurna_workflows.target_lock import Locks
+from diurna_workflows.work import no_scope, task_scope
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
 
 RUNNING_MAX: Final = 200
-
-
-class Graph(Protocol):
-    """A compiled graph."""
-
-    async def ainvoke(self, input: Any, config: Any = None) -> Any: ...  # noqa: A002 - LangGraph's own word
 
 
 class Build(Protocol):
     """Makes the graph of one type for one run."""
 
-    def __call__(self, bus: Bus, *, journal: LogJournal, desk: Desk, locks: Locks | None) -> Graph: ...
+    def __call__(
+        self,
+        bus: Bus,
+        *,
+        journal: LogJournal,
+        desk: Desk,
+        locks: Locks | None,
+        checkpointer: BaseCheckpointSaver[Any] | None,
+    ) -> Graph: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +55,17 @@ def _pr_input(given: object) -> JsonObject:
     return PrDeploymentInput.read(given).model_dump(mode="json", exclude_none=True)
 
 
-def _pr_deployment(bus: Bus, *, journal: LogJournal, desk: Desk, locks: Locks | None) -> Graph:
+def _pr_deployment(
+    bus: Bus,
+    *,
+    journal: LogJournal,
+    desk: Desk,
+    locks: Locks | None,
+    checkpointer: BaseCheckpointSaver[Any] | None,
+) -> Graph:
     from diurna_workflows.pr_deployment import build_pr_deployment  # LangGraph takes a second to load
 
-    return build_pr_deployment(bus, journal=journal, desk=desk, locks=locks)
+    return build_pr_deployment(bus, journal=journal, desk=desk, locks=locks, checkpointer=checkpointer)
 
 
 DEFINITIONS: Final[dict[str, Definition]] = {
@@ -68,6 +82,7 @@ class Running:
     workflow_type: str
     started_at: str
     task: asyncio.Task[JsonObject]
+    watchers: list[asyncio.Queue[Step | None]] = field(default_factory=list[asyncio.Queue[Step | None]])
 
 
 def warm_up() -> None:
@@ -76,7 +91,12 @@ def warm_up() -> None:
 
 
 class WorkflowManager:
-    """Starts workflows on the bus. Their facts go to the log through `connection`; `locks` hold what they change."""
+    """Runs workflows on the bus. Their facts go to the log through `connection`, their checkpoints to `checkpointer`;
+    `locks` hold what they change.
+
+    A workflow that has a checkpoint goes on from there, whichever process ran it before. Without a `checkpointer` every
+    run begins at the beginning.
+    """
 
     def __init__(
         self,
@@ -85,11 +105,15 @@ class WorkflowManager:
         *,
         read_decision: ReadDecision | None = None,
         locks: Locks | None = None,
+        checkpointer: BaseCheckpointSaver[Any] | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._bus = bus
         self._connection = connection
         self._locks = locks
         self._read_decision = read_decision
+        self._checkpointer = checkpointer
+        self._patience_seconds = patience_seconds
         self._running: dict[str, Running] = {}
 
     def types(self) -> list[str]:
@@ -103,8 +127,8 @@ class WorkflowManager:
     def start(self, workflow_type: str, workflow_id: str, given: Mapping[str, Any]) -> asyncio.Task[JsonObject]:
         """Runs a workflow in the background; the task's result is the workflow's final result.
 
-        The same `workflow_id` twice is one run. Raises `InvalidInput` where the type or the input is wrong, `Refused`
-        where too many run already.
+        The same `workflow_id` twice is one run, and one that was stopped goes on. Raises `InvalidInput` where the type
+        or the input is wrong, `Refused` where too many run already.
         """
         checked_id("workflow_id", workflow_id)
         definition = DEFINITIONS.get(workflow_type)
@@ -117,7 +141,7 @@ class WorkflowManager:
             raise Refused(f"{RUNNING_MAX} workflows are running here already", code="too_many_workflows")
         task = asyncio.create_task(self._run(definition, workflow_id, known), name=f"workflow {workflow_id}")
         self._running[workflow_id] = Running(workflow_id, workflow_type, utc_now(), task)
-        task.add_done_callback(lambda _: self._running.pop(workflow_id, None))
+        task.add_done_callback(lambda _: self._ended(workflow_id))
         return task
 
     async def run(self, workflow_type: str, workflow_id: str, given: Mapping[str, Any]) -> JsonObject:
@@ -128,6 +152,30 @@ class WorkflowManager:
         except asyncio.CancelledError:
             task.cancel()
             raise
+
+    async def stream(self, workflow_type: str, workflow_id: str, given: Mapping[str, Any]) -> AsyncGenerator[Step]:
+        """Runs a workflow, and yields from now on what each node adds; it goes on when nobody listens any more.
+
+        Raises as `start` does, and whatever ends the run with an error.
+        """
+        task = self.start(workflow_type, workflow_id, given)
+        watcher: asyncio.Queue[Step | None] = asyncio.Queue()
+        self._running[workflow_id].watchers.append(watcher)
+        while (step := await watcher.get()) is not None:
+            yield step
+        await task
+
+    async def resume(self, workflow_id: str) -> asyncio.Task[JsonObject]:
+        """Goes on with a workflow from its last checkpoint, with the input it was given.
+
+        Raises `NotFound` where it has none, `Conflict` where nothing keeps checkpoints here.
+        """
+        checked_id("workflow_id", workflow_id)
+        if self._checkpointer is None:
+            raise Conflict("no checkpoints are kept here, so nothing can be resumed")
+        state = await state_of(self._checkpointer, workflow_id)
+        given: JsonObject = state["partial_results"]["input"]
+        return self.start(str(state["workflow_type"]), workflow_id, given)
 
     async def cancel(self, workflow_id: str, *, cancelled_by: str = "unknown", reason: str = "") -> None:
         """Writes down that the workflow is no longer wanted; whoever runs it hears that and stops."""
@@ -147,8 +195,19 @@ class WorkflowManager:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _ended(self, workflow_id: str) -> None:
+        running = self._running.pop(workflow_id, None)
+        for watcher in [] if running is None else running.watchers:
+            watcher.put_nowait(None)
+
+    def _tell(self, workflow_id: str, step: Step) -> None:
+        running = self._running.get(workflow_id)
+        for watcher in [] if running is None else running.watchers:
+            watcher.put_nowait(step)
+
     async def _run(self, definition: Definition, workflow_id: str, given: JsonObject) -> JsonObject:
-        journal = LogJournal(self._connection, workflow_id)
+        saver = self._checkpointer
+        journal = LogJournal(self._connection, workflow_id, scope=no_scope if saver is None else task_scope)
         cancelled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def hear(event: Heard) -> None:
@@ -163,9 +222,17 @@ class WorkflowManager:
             found = self._read_decision
             read = None if found is None else partial(found, workflow_id)
             desk = BusDesk(self._bus, read=read)
-            graph = definition.build(self._bus, journal=journal, desk=desk, locks=self._locks)
-            state = initial_state(definition.workflow_type, workflow_id, given)
-            work = asyncio.ensure_future(graph.ainvoke(state, {"configurable": {"thread_id": workflow_id}}))
+            graph = definition.build(self._bus, journal=journal, desk=desk, locks=self._locks, checkpointer=saver)
+            work = asyncio.ensure_future(
+                drive(
+                    graph,
+                    workflow_id,
+                    dict(initial_state(definition.workflow_type, workflow_id, given)),
+                    saver=saver,
+                    told=partial(self._tell, workflow_id),
+                    patience_seconds=self._patience_seconds,
+                )
+            )
             return await self._first_of(work, cancelled, journal, definition, workflow_id)
         finally:
             self._bus.unsubscribe(WorkflowCancelled.type_name, hear)
@@ -173,7 +240,7 @@ class WorkflowManager:
 
     async def _first_of(
         self,
-        work: asyncio.Future[Any],
+        work: asyncio.Future[JsonObject],
         cancelled: asyncio.Future[str],
         journal: LogJournal,
         definition: Definition,
@@ -191,13 +258,13 @@ class WorkflowManager:
             }
 
         try:
-            await asyncio.wait({work, cancelled}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((work, cancelled), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
                 return ended("cancelled", cancelled.result())
             final: JsonObject = work.result()["final_result"]
         except Conflict as error:
             # The log no longer takes facts of this workflow: it was cancelled, or ended by another run.
-            return ended("cancelled" if cancelled.done() else "failed", str(error))
+            return ended("cancelled" if cancelled.done() or _says_cancelled(error) else "failed", str(error))
         except DiurnaError as error:
             await journal.fail(str(error), None)
             return ended("failed", str(error))
@@ -206,3 +273,7 @@ class WorkflowManager:
                 work.cancel()
                 await asyncio.wait({work})
         return final
+
+
+def _says_cancelled(error: Conflict) -> bool:
+    return error.code == "workflow_over" and error.reason.endswith(" is cancelled")

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, cast
 
+from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
@@ -25,6 +26,7 @@ from diurna_workflows.ports import Bus
 from diurna_workflows.pr_input import PrDeploymentInput
 from diurna_workflows.state import JsonObject, MultiAgentState, utc_now
 from diurna_workflows.target_lock import Locks, held_target
+from diurna_workflows.work import Scope, no_scope, task_scope
 
 # pyright: reportUnknownMemberType=false
 # LangGraph's annotations leave the element types of its caches and checkpointers open.
@@ -44,14 +46,20 @@ _REVIEW_SECONDS: Final = 600.0
 
 
 def build_pr_deployment(
-    bus: Bus, *, journal: Journal | None = None, desk: Desk | None = None, locks: Locks | None = None
+    bus: Bus,
+    *,
+    journal: Journal | None = None,
+    desk: Desk | None = None,
+    locks: Locks | None = None,
+    checkpointer: BaseCheckpointSaver[Any] | None = None,
 ) -> Graph:
     """The compiled graph.
 
     `bus` reaches the agents, `journal` writes the facts, `desk` hears people's decisions, `locks` hold the target while
-    it is deployed to.
+    it is deployed to. With a `checkpointer` a run that was stopped goes on where it was.
     """
-    nodes = _Nodes(bus, journal or NoJournal(), desk or BusDesk(bus), locks)
+    scope = no_scope if checkpointer is None else task_scope
+    nodes = _Nodes(bus, journal or NoJournal(), desk or BusDesk(bus), locks, scope)
     graph = StateGraph(MultiAgentState)
     graph.add_node("plan", nodes.plan)
     graph.add_node("review", nodes.review)
@@ -64,7 +72,7 @@ def build_pr_deployment(
         graph.add_conditional_edges(node, _onwards_to(following), [following, "finish"])
     graph.add_edge("deploy", "finish")
     graph.add_edge("finish", END)
-    return graph.compile()
+    return graph.compile(checkpointer=checkpointer)
 
 
 def _onwards_to(following: str) -> Any:
@@ -77,11 +85,12 @@ def _onwards_to(following: str) -> Any:
 class _Nodes:
     """The steps. Each returns what it adds to the state; a `deployment_status` in it is the end."""
 
-    def __init__(self, bus: Bus, journal: Journal, desk: Desk, locks: Locks | None) -> None:
+    def __init__(self, bus: Bus, journal: Journal, desk: Desk, locks: Locks | None, scope: Scope) -> None:
         self._bus = bus
         self._journal = journal
         self._desk = desk
         self._locks = locks
+        self._scope = scope
 
     async def plan(self, state: MultiAgentState) -> Update:
         """Reads the input and lays out the steps."""
@@ -200,7 +209,7 @@ class _Nodes:
         return await self._asked(state, question)
 
     async def _asked(self, state: MultiAgentState, question: Question) -> Answer:
-        answer = await asked(self._bus, state["task_id"], question)
+        answer = await asked(self._bus, state["task_id"], question, scope=self._scope())
         known: dict[str, Any] = {"status": answer.status, **summary(answer.result)}
         if answer.error is not None:
             known["error"] = answer.error

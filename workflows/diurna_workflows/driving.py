@@ -1,0 +1,112 @@
+"""Drives one graph on its thread to its end: from the beginning, or from the last checkpoint of a run before this one.
+
+A part that does not answer, a thread another worker is at, a workflow that is paused: all of these pass. Then the run
+goes on from the last checkpoint, whoever made it. So two workers at one workflow do no harm, and end with the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+
+import structlog
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_exponential_jitter
+
+from diurna_schemas.errors import Conflict, NotFound, Refused, Unavailable
+from diurna_workflows.state import JsonObject
+
+if TYPE_CHECKING:
+    from langgraph.checkpoint.base import BaseCheckpointSaver
+
+logger = structlog.get_logger(__name__)
+
+PATIENCE_SECONDS: Final = 3_600.0
+"""So long a run goes on trying."""
+_WAIT_SECONDS_MAX: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a node added to the state."""
+
+    node: str
+    update: JsonObject
+
+
+Told = Callable[[Step], None]
+
+
+class Graph(Protocol):
+    """A compiled graph."""
+
+    @property
+    def astream(self) -> Callable[..., AsyncIterator[Any]]: ...
+
+
+async def drive(
+    graph: Graph,
+    workflow_id: str,
+    beginning: JsonObject,
+    *,
+    saver: BaseCheckpointSaver[Any] | None,
+    told: Told,
+    patience_seconds: float = PATIENCE_SECONDS,
+) -> JsonObject:
+    """Runs the graph to its end and returns its state. `beginning` is the state it begins with, where it begins.
+
+    Each step's checkpoint is durable before the next step begins: what a node asks for is named by its checkpoint, and
+    a run that is resumed must find that one.
+    """
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception(_passes),
+        wait=wait_exponential_jitter(multiplier=0.1, max=_WAIT_SECONDS_MAX),
+        stop=stop_after_delay(patience_seconds),
+        before_sleep=_tell,
+        reraise=True,
+    ):
+        with attempt:
+            return await _run(graph, workflow_id, beginning, saver, told)
+    raise AssertionError("unreachable: the last attempt raises")
+
+
+async def state_of(saver: BaseCheckpointSaver[Any], workflow_id: str) -> JsonObject:
+    """The state at the last checkpoint of a workflow. Raises `NotFound` where it has none."""
+    found = await saver.aget_tuple(_config(workflow_id))
+    if found is None:
+        raise NotFound("workflow with a checkpoint", workflow_id)
+    values = found.checkpoint["channel_values"]
+    # The first checkpoint of all holds the input as LangGraph was given it.
+    return cast("JsonObject", values.get("__start__", values))
+
+
+async def _run(
+    graph: Graph, workflow_id: str, beginning: JsonObject, saver: BaseCheckpointSaver[Any] | None, told: Told
+) -> JsonObject:
+    config = _config(workflow_id)
+    begins = saver is None or await saver.aget_tuple(config) is None
+    options = {} if saver is None else {"durability": "sync"}
+    state: JsonObject = {}
+    stream = graph.astream(beginning if begins else None, config, stream_mode=["updates", "values"], **options)
+    async for mode, content in stream:
+        if mode == "values":
+            state = content
+            continue
+        for node, update in content.items():
+            told(Step(node, update or {}))
+    return state
+
+
+def _config(workflow_id: str) -> Any:
+    return {"configurable": {"thread_id": workflow_id, "checkpoint_ns": ""}}
+
+
+def _passes(error: BaseException) -> bool:
+    if isinstance(error, Conflict):
+        return error.code.startswith("thread_")
+    return isinstance(error, Unavailable) or (isinstance(error, Refused) and error.code == "workflow_paused")
+
+
+def _tell(state: RetryCallState) -> None:
+    error = None if state.outcome is None else state.outcome.exception()
+    logger.warning("a workflow goes on from its last checkpoint", attempt=state.attempt_number, error=str(error))
