@@ -14,6 +14,7 @@ from diurna_schemas.errors import Unavailable
 KAFKA: Final = "DIURNA_KAFKA_BOOTSTRAP_SERVERS"
 API: Final = "DIURNA_API_URL"
 SCHEMA_REGISTRY: Final = "DIURNA_SCHEMA_REGISTRY_URL"
+DATABASE: Final = "DIURNA_DATABASE_URL"
 STATE_DIR: Final = "DIURNA_STATE_DIR"
 STACK_FILE: Final = "stack.json"
 
@@ -47,6 +48,13 @@ def api_url(environment: Mapping[str, str] | None = None) -> str:
     given = os.environ if environment is None else environment
     stack_file = state_dir(given) / STACK_FILE
     return _address(given, API, _stack(stack_file), "api_url", stack_file).rstrip("/")
+
+
+def database_url(environment: Mapping[str, str] | None = None) -> str:
+    """The database the projections are in. Raises `Unavailable` where it is to be found nowhere."""
+    given = os.environ if environment is None else environment
+    stack_file = state_dir(given) / STACK_FILE
+    return _address(given, DATABASE, _stack(stack_file), "database_url", stack_file)
 
 
 def state_dir(environment: Mapping[str, str] | None = None) -> Path:

@@ -4,22 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from diurna import Agent
-    from diurna.connection import Connection
-    from diurna.settings import ClientSettings
-    from diurna_workflows.approvals import ReadDecision
-    from diurna_workflows.state import JsonObject
+from typing import Final
 
 Ready = Callable[[], None]
 Role = Callable[[Ready], Awaitable[None]]
 
-ORCHESTRATOR: Final = "orchestrator"
 _AUDITOR_NICENESS: Final = 10
 
 
@@ -99,89 +90,18 @@ def agent(agent_id: str, *, work_dir: Path | None = None) -> Role:
     async def run(ready: Ready) -> None:
         from diurna.connection import Connection
         from diurna.settings import ClientSettings, state_dir
-        from diurna_agents import team
-        from diurna_agents.workspace import Workspace
-        from diurna_deploy.environment import inherited
+        from diurna_deploy.agent_process import at_work
 
         client = ClientSettings.load()
-        workspace = Workspace((work_dir or state_dir() / "work") / agent_id, environment=inherited())
-        async with await Connection.open(client, source=f"/agents/{agent_id}") as connection:
-            found = team.build(agent_id, workspace=workspace, connection=connection)
-            async with AsyncExitStack() as stack:
-                if agent_id == ORCHESTRATOR:
-                    await stack.enter_async_context(_orchestrating(found, connection, client))
-                await stack.enter_async_context(found.running())
-                ready()
-                if agent_id == ORCHESTRATOR:
-                    from diurna_workflows.manager import warm_up
-
-                    await asyncio.to_thread(warm_up)
-                await _until_cancelled()
+        folder = (work_dir or state_dir() / "work") / agent_id
+        async with (
+            await Connection.open(client, source=f"/agents/{agent_id}") as connection,
+            at_work(agent_id, connection, client, folder=folder),
+        ):
+            ready()
+            await _until_cancelled()
 
     return run
-
-
-@asynccontextmanager
-async def _orchestrating(agent: Agent, connection: Connection, client: ClientSettings) -> AsyncGenerator[None]:
-    """Lets the orchestrator drive workflows, and stops those that run when it ends."""
-    from diurna import AgentRequestEvent, EventBus, Refused, Rejected, ResourceLockManager
-    from diurna_workflows.manager import WorkflowManager
-    from diurna_workflows.orchestrator import execute_task
-
-    async with (
-        EventBus(connection, agent_id=ORCHESTRATOR) as bus,
-        ResourceLockManager(connection=connection, settings=client) as locks,
-        _reading_decisions(client) as read_decision,
-    ):
-        manager = WorkflowManager(bus, connection, read_decision=read_decision, locks=locks)
-
-        @agent.on_request("execute_task")
-        async def drive(request: AgentRequestEvent) -> JsonObject:
-            try:
-                return await execute_task(request.payload, manager=manager)
-            except Refused as error:
-                raise Rejected(str(error)) from error
-
-        try:
-            yield
-        finally:
-            await manager.close()
-
-
-@asynccontextmanager
-async def _reading_decisions(client: ClientSettings) -> AsyncGenerator[ReadDecision | None]:
-    """Finds decisions that fell while no orchestrator listened; without an API there is nobody to ask."""
-    from diurna.api_client import ApiClient
-    from diurna_schemas.errors import DiurnaError
-    from diurna_workflows.approvals import expired
-    from diurna_workflows.policy import Decision
-
-    if client.api_url is None:
-        yield None
-        return
-    api = ApiClient(client.api_url)
-
-    async def read(workflow_id: str, approval_id: str) -> Decision | None:
-        try:
-            approvals: list[dict[str, object]] = await api.read("/approvals", {"workflow_id": workflow_id})
-        except DiurnaError:
-            return None  # the decision is heard on the log all the same
-        approval = next((one for one in approvals if one.get("approval_id") == approval_id), None)
-        if approval is None:
-            return None
-        match approval.get("status"):
-            case "approved" | "rejected" as status:
-                by, reason = str(approval.get("decided_by")), str(approval.get("reason") or "")
-                return Decision(status == "approved", by, reason)
-            case "expired":
-                return expired()
-            case _:
-                return None
-
-    try:
-        yield read
-    finally:
-        await api.close()
 
 
 def server(*, host: str, port: int) -> Role:

@@ -18,7 +18,7 @@ from diurna_schemas.codec import Codec
 from diurna_schemas.topics import TOPICS
 from diurna_streams.conduct import Conductor
 from diurna_streams.log.memory import MemoryLog
-from diurna_workflows import WorkflowManager
+from diurna_workflows import KafkaCheckpointSaver, WorkflowManager
 
 WORKING = ("code-review", "cicd", "infrastructure")
 
@@ -64,6 +64,7 @@ async def memory_team(work_dir: Path, *, agents: tuple[str, ...] = WORKING) -> A
             agent = team.build(agent_id, workspace=workspace, connection=connection, port=None)
             await stack.enter_async_context(agent.running())
         locks = await stack.enter_async_context(ResourceLockManager(connection=connection))
-        manager = WorkflowManager(bus, connection, locks=locks)
+        saver = await stack.enter_async_context(KafkaCheckpointSaver(connection))
+        manager = WorkflowManager(bus, connection, locks=locks, checkpointer=saver)
         stack.push_async_callback(manager.close)
         yield MemoryTeam(log, connection, bus, manager)

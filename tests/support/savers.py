@@ -10,7 +10,8 @@ from typing import Any
 from diurna.connection import Connection
 from diurna_projections.store import StoredThreads
 from diurna_schemas.codec import Codec
-from diurna_streams.project import ProjectorOptions, run_projector
+from diurna_streams.project.options import ProjectorOptions
+from diurna_streams.project.projector import run_projector
 from diurna_workflows.checkpointer import KafkaCheckpointSaver, LockedThreads, ReadsThreads
 from support.teams import AnyTeam, kafka_team, memory_team
 

@@ -33,6 +33,8 @@ from diurna_streams.log import TopicPartition
 
 logger = structlog.get_logger(__name__)
 
+AGENT_ID: Final = "checkpointer"
+"""Who holds a thread, where nobody says who he is."""
 LEASE_SECONDS: Final = 10.0
 """How long a thread stays its holder's after the holder's death."""
 WAIT_SECONDS: Final = 30.0
@@ -87,24 +89,30 @@ class SoleWriter:
 
 
 class LockedThreads:
-    """Holds the lock `thread:…` for each thread that is written to, as `agent_id`."""
+    """Holds the lock `thread:…` for each thread that is written to, as `agent_id`.
+
+    Whoever knows that another holder is dead names it with `succeeds`: a thread that one still holds is given back in
+    its name, so that nobody waits for the end of its lease.
+    """
 
     def __init__(
         self,
         connection: Connection,
         *,
-        agent_id: str = "checkpointer",
+        agent_id: str = AGENT_ID,
+        succeeds: str | None = None,
         lease_seconds: float = LEASE_SECONDS,
         wait_seconds: float = WAIT_SECONDS,
     ) -> None:
         self._connection = connection
         self._agent_id = checked_name("agent_id", agent_id)
+        self._succeeds = None if succeeds is None else checked_name("succeeds", succeeds)
         self._lease_seconds = lease_seconds
         self._wait_seconds = wait_seconds
 
     async def hold(self, thread_id: str) -> Hold:
         """Waits for the thread. Raises `Conflict` naming who holds it, where that takes too long."""
-        held = _Held(self._connection, thread_id, self._agent_id, self._lease_seconds)
+        held = _Held(self._connection, thread_id, self._agent_id, self._lease_seconds, succeeds=self._succeeds)
         await held.acquire(self._wait_seconds)
         return held
 
@@ -112,11 +120,14 @@ class LockedThreads:
 class _Held:
     """One lock on its way from being asked for to being given back."""
 
-    def __init__(self, connection: Connection, thread_id: str, agent_id: str, lease_seconds: float) -> None:
+    def __init__(
+        self, connection: Connection, thread_id: str, agent_id: str, lease_seconds: float, *, succeeds: str | None
+    ) -> None:
         self.token = 0
         self._connection = connection
         self._thread_id = thread_id
         self._agent_id = agent_id
+        self._succeeds = succeeds
         self._resource_id = f"thread:{thread_id}"
         self._lock_id = str(uuid.uuid4())
         self._lease_seconds = lease_seconds
@@ -127,6 +138,7 @@ class _Held:
         self._answer: asyncio.Future[LocksEvent] | None = None
         self._renewing: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
+        self._freeing: asyncio.Task[None] | None = None
 
     @property
     def is_safe(self) -> bool:
@@ -174,16 +186,25 @@ class _Held:
         if self._listener is not None:
             self._connection.tail.unlisten(self._listener)
             self._listener = None
-        command = ReleaseLock(
-            command_id=f"{self._lock_id}/release",
-            resource_id=self._resource_id,
-            lock_id=self._lock_id,
-            agent_id=self._agent_id,
+        await self._give_back(
+            ReleaseLock(
+                command_id=f"{self._lock_id}/release",
+                resource_id=self._resource_id,
+                lock_id=self._lock_id,
+                agent_id=self._agent_id,
+            )
         )
+
+    async def _give_back(self, command: ReleaseLock) -> None:
         try:
             await self._connection.sender.send(command)
         except DiurnaError as error:
             logger.warning("a thread was not given back; its lease ends by itself", error=str(error))
+
+    def _free_from(self, dead: str) -> None:
+        """The holder is known to be dead, and cannot say that it is done."""
+        command = ReleaseLock(command_id=f"{self._lock_id}/free", resource_id=self._resource_id, agent_id=dead)
+        self._freeing = asyncio.create_task(self._give_back(command), name=f"free {self._resource_id}")
 
     async def _renew_quietly(self) -> None:
         try:
@@ -234,6 +255,8 @@ class _Held:
                 self._answered(event)
             case LockQueued(lock_id=self._lock_id):
                 self._holder = event.holder_agent_id
+                if self._holder is not None and self._holder == self._succeeds:
+                    self._free_from(self._holder)
             case (
                 ResourceLocked(lock_id=self._lock_id)
                 | LockDenied(lock_id=self._lock_id)

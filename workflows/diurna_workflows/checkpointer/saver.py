@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import groupby
 from typing import Any, Final, Self, cast
 
@@ -20,22 +20,25 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from diurna.connection import Connection
+from diurna.settings import ClientSettings
+from diurna.settings import database_url as found_database_url
 from diurna_projections.rows import Checkpoint as CheckpointRow
-from diurna_projections.threads import Saved, Wanted
-from diurna_schemas.checkpoints import ThreadCopied, ThreadDeleted
-from diurna_schemas.errors import Conflict, InvalidInput, NotFound
+from diurna_projections.store import StoredThreads
+from diurna_projections.threads import Wanted
+from diurna_schemas.checkpoints import ThreadDeleted
+from diurna_schemas.errors import InvalidInput
 from diurna_workflows.checkpointer.blocking import BlockingTwins
 from diurna_workflows.checkpointer.cache import EMPTY, Head
 from diurna_workflows.checkpointer.config import Bounds, Place, before_of, check_mapping, checked_thread
+from diurna_workflows.checkpointer.copying import copy_thread
 from diurna_workflows.checkpointer.drafts import (
-    Draft,
     RecordDraft,
     draft_of_checkpoint,
     draft_of_writes,
-    drafts_of_copy,
 )
-from diurna_workflows.checkpointer.guard import Guard, LockedThreads
-from diurna_workflows.checkpointer.history import all_of, delta_history, dropping, emptying, to_copy, unkept_by_pruning
+from diurna_workflows.checkpointer.guard import AGENT_ID, Guard, LockedThreads
+from diurna_workflows.checkpointer.history import delta_history, dropping, emptying, unkept_by_pruning
+from diurna_workflows.checkpointer.loop_thread import LoopThread
 from diurna_workflows.checkpointer.reading import check_whole, metadata_of, tuple_of, tuple_of_head
 from diurna_workflows.checkpointer.reads import FollowedThreads, ReadsThreads
 from diurna_workflows.checkpointer.steps import Steps
@@ -73,6 +76,49 @@ class KafkaCheckpointSaver(BlockingTwins):
         self._threads = Threads(connection, self._reads, guard or LockedThreads(connection), idle_seconds=idle_seconds)
         self._steps = Steps()
         self._owns_connection = owns_connection
+
+    @classmethod
+    async def open(
+        cls,
+        settings: ClientSettings | None = None,
+        *,
+        database_url: str | None = None,
+        agent_id: str = AGENT_ID,
+        serde: SerializerProtocol | None = None,
+    ) -> Self:
+        """Connects to the log and to Postgres: those the environment names, else those of the stack running here.
+
+        `agent_id` is who holds the threads this saver writes to. Raises `Unavailable` where a part does not answer, or
+        where it is not known where it is.
+        """
+        safe = _safe(serde)
+        where = database_url or found_database_url()
+        async with AsyncExitStack() as stack:
+            connection = await stack.enter_async_context(await Connection.open(settings, source="/checkpointers"))
+            reads = await StoredThreads.connect(where)
+            guard = LockedThreads(connection, agent_id=agent_id)
+            saver = cls(connection, reads=reads, guard=guard, serde=safe, owns_connection=True)
+            stack.pop_all()
+        return saver
+
+    @classmethod
+    @contextmanager
+    def background(
+        cls,
+        settings: ClientSettings | None = None,
+        *,
+        database_url: str | None = None,
+        agent_id: str = AGENT_ID,
+        serde: SerializerProtocol | None = None,
+    ) -> Generator[Self]:
+        """As `open`, for a program without an event loop: the saver works on one in a thread of its own."""
+        with LoopThread("diurna-checkpointer") as loop:
+            opening = cls.open(settings, database_url=database_url, agent_id=agent_id, serde=serde)
+            saver = loop.wait(opening)
+            try:
+                yield saver
+            finally:
+                loop.wait(saver.aclose())
 
     async def aclose(self) -> None:
         """Writes what is queued, and gives every thread back."""
@@ -150,7 +196,7 @@ class KafkaCheckpointSaver(BlockingTwins):
             if not (keys.checkpoints or keys.blobs or keys.writes or summary.damage):
                 return
             gone = [*emptying(thread_id, keys), ThreadDeleted(thread_id=thread_id, token=0)]
-            await self._append(*(RecordDraft(record) for record in gone))
+            await self._threads.appended(*(RecordDraft(record) for record in gone))
             await self._threads.reload(thread)
 
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
@@ -202,33 +248,7 @@ class KafkaCheckpointSaver(BlockingTwins):
         checked_thread(target_thread_id, "target_thread_id")
         if source_thread_id == target_thread_id:
             raise InvalidInput("target_thread_id", target_thread_id, "a thread cannot be copied onto itself")
-        await self._threads.caught_up(source_thread_id)
-        chosen = await to_copy(self._reads, self.serde, source_thread_id, checkpoint_id)
-        if not chosen:
-            raise NotFound("thread", source_thread_id)
-        async with self._threads.holding(target_thread_id) as thread:
-            ours = {key[1:] for key, _ in chosen}
-            if foreign := [one.key async for one in all_of(self._reads, target_thread_id) if one.key[1:] not in ours]:
-                raise Conflict(
-                    f"thread {target_thread_id!r} has checkpoint {foreign[0].checkpoint_id}, "
-                    f"which thread {source_thread_id!r} does not have: copy to a thread that is not there yet"
-                )
-            sent: set[tuple[str, str, str]] = set()
-            for key, with_writes in chosen:
-                found = (await self._reads.get(*key)).saved
-                if found is None:
-                    raise Conflict(f"thread {source_thread_id!r} lost checkpoint {key.checkpoint_id} meanwhile")
-                for draft in drafts_of_copy(_without_writes(found, with_writes), target_thread_id, sent):
-                    await self._append(draft)
-            copied = ThreadCopied(
-                thread_id=target_thread_id,
-                token=0,
-                source_thread_id=source_thread_id,
-                until_checkpoint_id=checkpoint_id,
-                checkpoints=len(chosen),
-            )
-            await self._append(RecordDraft(copied))
-            await self._threads.reload(thread)
+        await copy_thread(self._threads, self.serde, source_thread_id, target_thread_id, checkpoint_id)
 
     # --- reading ----------------------------------------------------------------------------------------
 
@@ -305,19 +325,12 @@ class KafkaCheckpointSaver(BlockingTwins):
 
     # --- inside -----------------------------------------------------------------------------------------
 
-    async def _append(self, *drafts: Draft) -> None:
-        await self._threads.outbox.room()
-        for draft in drafts:
-            self._threads.append(draft)
-        for draft in drafts:
-            await draft.done
-
     async def _drop(self, thread_id: str, unwanted: set[tuple[str, str]], reason: str) -> None:
         """Drops checkpoints of a thread that is held."""
         await self._threads.caught_up(thread_id)
         records = dropping(thread_id, await self._reads.keys(thread_id), unwanted, reason)
         if drafts := [RecordDraft(record) for record in records]:
-            await self._append(*drafts)
+            await self._threads.appended(*drafts)
             await self._threads.reload(await self._threads.opened(thread_id))
 
 
@@ -328,10 +341,6 @@ def _safe(serde: SerializerProtocol | None) -> SerializerProtocol:
     if getattr(serde, "pickle_fallback", False):
         raise InvalidInput("serde", serde, "pickle runs what it reads; a log is read by many")
     return serde
-
-
-def _without_writes(saved: Saved, with_writes: bool) -> Saved:
-    return saved if with_writes else Saved(saved.row, saved.blobs, [], saved.has_parent)
 
 
 def _bounds(wanted: Wanted) -> tuple[str | None, str | None, str | None, str | None]:

@@ -125,6 +125,14 @@ class Threads:
 
     # --- writing ----------------------------------------------------------------------------------------
 
+    async def appended(self, *drafts: Draft) -> None:
+        """Appends drafts, and returns when all are durable."""
+        await self.outbox.room()
+        for draft in drafts:
+            self.append(draft)
+        for draft in drafts:
+            await draft.done
+
     def append(self, draft: Draft) -> None:
         """Appends a draft as soon as the thread is held; `draft.done` tells how that ended.
 

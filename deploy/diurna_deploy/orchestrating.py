@@ -1,0 +1,121 @@
+"""Lets the orchestrator drive workflows: on its bus, with their checkpoints on the log and read from the database."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from tenacity import retry, retry_if_exception_type, wait_random_exponential
+
+from diurna import AgentRequestEvent, EventBus, Refused, Rejected
+from diurna.api_client import ApiClient
+from diurna_deploy.settings import Settings
+from diurna_schemas.errors import DiurnaError, Unavailable
+from diurna_workflows.approvals import ReadDecision, expired
+from diurna_workflows.manager import WorkflowManager, warm_up
+from diurna_workflows.orchestrator import execute_task
+from diurna_workflows.policy import Decision
+
+if TYPE_CHECKING:
+    from diurna import Agent
+    from diurna.connection import Connection
+    from diurna.settings import ClientSettings
+    from diurna_workflows.checkpointer import KafkaCheckpointSaver
+    from diurna_workflows.state import JsonObject
+
+logger = structlog.get_logger(__name__)
+
+_RETRY_SECONDS_MAX: Final = 5
+
+
+@asynccontextmanager
+async def orchestrating(
+    agent: Agent, connection: Connection, client: ClientSettings, *, died: str | None = None
+) -> AsyncGenerator[None]:
+    """Drives what is asked for while the block lasts, then stops it: another process may take it up.
+
+    Requests may come before everything is loaded and the database answers; they wait for that. `died` is the instance
+    this one succeeds: threads that one held when it died are given back in its name.
+    """
+    async with AsyncExitStack() as stack:
+        bus = await stack.enter_async_context(EventBus(connection, agent_id=agent.agent_id))
+        read_decision = await stack.enter_async_context(_reading_decisions(client))
+
+        async def made() -> WorkflowManager:
+            await asyncio.to_thread(warm_up)
+            checkpointer = await stack.enter_async_context(await _checkpointer(connection, agent.instance_id, died))
+            manager = WorkflowManager(bus, connection, read_decision=read_decision, checkpointer=checkpointer)
+            stack.push_async_callback(manager.close)
+            return manager
+
+        making = asyncio.create_task(made(), name="load workflows")
+
+        @agent.on_request("execute_task")
+        async def drive(request: AgentRequestEvent) -> JsonObject:
+            manager = await asyncio.shield(making)
+            try:
+                return await execute_task(request.payload, manager=manager)
+            except Refused as error:
+                raise Rejected(str(error)) from error
+
+        try:
+            yield
+        finally:
+            making.cancel()
+            await asyncio.gather(making, return_exceptions=True)
+
+
+@retry(retry=retry_if_exception_type(Unavailable), wait=wait_random_exponential(multiplier=0.2, max=_RETRY_SECONDS_MAX))
+async def _checkpointer(connection: Connection, instance_id: str, died: str | None) -> KafkaCheckpointSaver:
+    """What keeps the checkpoints of workflows; where no database is named, it folds the log by itself."""
+    from diurna_projections.store import StoredThreads
+    from diurna_workflows.checkpointer import KafkaCheckpointSaver, LockedThreads
+
+    url = Settings.load().database_url
+    try:
+        reads = None if url is None else await StoredThreads.connect(url)
+    except Unavailable as error:
+        logger.warning("workflows wait for the database", error=str(error))
+        raise
+    succeeds = None if died is None else _holder(died)
+    guard = LockedThreads(connection, agent_id=_holder(instance_id), succeeds=succeeds)
+    return KafkaCheckpointSaver(connection, reads=reads, guard=guard)
+
+
+def _holder(instance_id: str) -> str:
+    """An instance as the holder of a lock: a name."""
+    return instance_id.replace(":", ".")
+
+
+@asynccontextmanager
+async def _reading_decisions(client: ClientSettings) -> AsyncGenerator[ReadDecision | None]:
+    """Finds decisions that fell while no orchestrator listened; without an API there is nobody to ask."""
+    if client.api_url is None:
+        yield None
+        return
+    api = ApiClient(client.api_url)
+
+    async def read(workflow_id: str, approval_id: str) -> Decision | None:
+        try:
+            approvals: list[dict[str, object]] = await api.read("/approvals", {"workflow_id": workflow_id})
+        except DiurnaError:
+            return None  # the decision is heard on the log all the same
+        approval = next((one for one in approvals if one.get("approval_id") == approval_id), None)
+        if approval is None:
+            return None
+        match approval.get("status"):
+            case "approved" | "rejected" as status:
+                by, reason = str(approval.get("decided_by")), str(approval.get("reason") or "")
+                return Decision(status == "approved", by, reason)
+            case "expired":
+                return expired()
+            case _:
+                return None
+
+    try:
+        yield read
+    finally:
+        await api.close()
