@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 
 from diurna.seen import Seen
 from diurna_schemas.chain import Acceptor, Verdict
@@ -14,6 +13,8 @@ from diurna_schemas.errors import BrokenChain
 from diurna_streams.log import Log, Reader, Record, TopicPartition
 
 _LOOK_BACK_RECORDS = 50
+RECENT_RECORDS = 2_000
+"""So many are read at once before anything is searched for: each further look costs half a second on Kafka."""
 _READ_WAIT_MS = 500
 
 
@@ -21,7 +22,7 @@ class History:
     """The events of one partition, as they were decided. Command offsets grow with the events, so it can be searched.
 
     A few records of zombies may stand out of order; the search therefore lands a little early, and what follows is
-    judged by the chain.
+    judged by the chain. What is looked for is recent nearly always: somebody was interrupted and says it again.
     """
 
     def __init__(self, log: Log, codec: Codec, place: TopicPartition) -> None:
@@ -34,13 +35,24 @@ class History:
 
         A look at the whole log: the caller bounds it in time.
         """
+        first, end = await self._bounds()
         reader = await self._log.reader()
         try:
-            start = await self._search(reader, command_offset)
-            async with aclosing(self._accepted(reader, start)) as events:
-                async for seen in events:
-                    if link_of(seen.record.headers).command_offset >= command_offset and is_wanted(seen):
-                        return seen
+            recent = max(first, end - RECENT_RECORDS)
+            records = await self._from(reader, recent, end)
+            if recent > first and _command_offset(records[0]) >= command_offset:
+                start = await self._search(reader, command_offset, first, recent)
+                records = await self._from(reader, start, end)
+            acceptor = Acceptor(None)
+            while records:
+                for record in records:
+                    if acceptor.accept(record.offset, record.headers) is not Verdict.ACCEPTED:
+                        continue
+                    if link_of(record.headers).command_offset >= command_offset:
+                        seen = Seen(record, self._codec)
+                        if is_wanted(seen):
+                            return seen
+                records = await self._read(reader, records[-1].offset + 1, end)
             return None
         finally:
             await reader.close()
@@ -57,9 +69,11 @@ class History:
         finally:
             await reader.close()
 
-    async def _search(self, reader: Reader, command_offset: int) -> int:
-        low = (await self._log.starts([self._place]))[self._place]
-        high = (await self._log.ends([self._place]))[self._place]
+    async def _bounds(self) -> tuple[int, int]:
+        first = (await self._log.starts([self._place]))[self._place]
+        return first, (await self._log.ends([self._place]))[self._place]
+
+    async def _search(self, reader: Reader, command_offset: int, low: int, high: int) -> int:
         first = low
         while low < high:
             middle = (low + high) // 2
@@ -70,15 +84,17 @@ class History:
                 high = middle
         return max(first, low - _LOOK_BACK_RECORDS)
 
-    async def _accepted(self, reader: Reader, start: int) -> AsyncGenerator[Seen]:
-        end = (await self._log.ends([self._place]))[self._place]
-        acceptor = Acceptor(None)
+    async def _from(self, reader: Reader, start: int, end: int) -> list[Record]:
+        """The first records from an offset on; none where the log ends there."""
         await reader.start_at({self._place: start})
-        while start < end:
-            for record in await reader.read(wait_ms=_READ_WAIT_MS):
-                start = record.offset + 1
-                if acceptor.accept(record.offset, record.headers) is Verdict.ACCEPTED:
-                    yield Seen(record, self._codec)
+        return await self._read(reader, start, end)
+
+    async def _read(self, reader: Reader, start: int, end: int) -> list[Record]:
+        """The next records, the first of which is at `start` or after a gap; none where the log ends there."""
+        records: list[Record] = []
+        while start < end and not records:
+            records = await reader.read(wait_ms=_READ_WAIT_MS)
+        return records
 
     async def _one(self, reader: Reader, offset: int) -> Record:
         await reader.start_at({self._place: offset})

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
-from diurna import AgentRequestEvent, EventBus, Refused, Rejected
+from diurna import AgentRequestEvent, EventBus, Refused, Rejected, ResourceLockManager
 from diurna.api_client import ApiClient
 from diurna_deploy.settings import Settings
+from diurna_deploy.succession import SuccessorLocks
 from diurna_schemas.errors import DiurnaError, Unavailable
 from diurna_workflows.approvals import ReadDecision, expired
 from diurna_workflows.manager import WorkflowManager, warm_up
@@ -38,16 +39,20 @@ async def orchestrating(
     """Drives what is asked for while the block lasts, then stops it: another process may take it up.
 
     Requests may come before everything is loaded and the database answers; they wait for that. `died` is the instance
-    this one succeeds: threads that one held when it died are given back in its name.
+    this one succeeds: locks that one held when it died are given back in its name.
     """
     async with AsyncExitStack() as stack:
         bus = await stack.enter_async_context(EventBus(connection, agent_id=agent.agent_id))
         read_decision = await stack.enter_async_context(_reading_decisions(client))
+        manager_of_locks = await stack.enter_async_context(ResourceLockManager(connection=connection, settings=client))
+        locks = SuccessorLocks(connection, manager_of_locks, agent.instance_id, died)
 
         async def made() -> WorkflowManager:
             await asyncio.to_thread(warm_up)
-            checkpointer = await stack.enter_async_context(await _checkpointer(connection, agent.instance_id, died))
-            manager = WorkflowManager(bus, connection, read_decision=read_decision, checkpointer=checkpointer)
+            checkpointer = await stack.enter_async_context(await _checkpointer(connection, locks))
+            manager = WorkflowManager(
+                bus, connection, read_decision=read_decision, locks=locks, checkpointer=checkpointer
+            )
             stack.push_async_callback(manager.close)
             return manager
 
@@ -69,7 +74,7 @@ async def orchestrating(
 
 
 @retry(retry=retry_if_exception_type(Unavailable), wait=wait_random_exponential(multiplier=0.2, max=_RETRY_SECONDS_MAX))
-async def _checkpointer(connection: Connection, instance_id: str, died: str | None) -> KafkaCheckpointSaver:
+async def _checkpointer(connection: Connection, locks: SuccessorLocks) -> KafkaCheckpointSaver:
     """What keeps the checkpoints of workflows; where no database is named, it folds the log by itself."""
     from diurna_projections.store import StoredThreads
     from diurna_workflows.checkpointer import KafkaCheckpointSaver, LockedThreads
@@ -80,14 +85,7 @@ async def _checkpointer(connection: Connection, instance_id: str, died: str | No
     except Unavailable as error:
         logger.warning("workflows wait for the database", error=str(error))
         raise
-    succeeds = None if died is None else _holder(died)
-    guard = LockedThreads(connection, agent_id=_holder(instance_id), succeeds=succeeds)
-    return KafkaCheckpointSaver(connection, reads=reads, guard=guard)
-
-
-def _holder(instance_id: str) -> str:
-    """An instance as the holder of a lock: a name."""
-    return instance_id.replace(":", ".")
+    return KafkaCheckpointSaver(connection, reads=reads, guard=LockedThreads(locks))
 
 
 @asynccontextmanager

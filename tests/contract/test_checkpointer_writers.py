@@ -11,6 +11,7 @@ from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.graph import START, StateGraph
 
 from diurna.connection import Connection
+from diurna.locks import ResourceLockManager
 from diurna_schemas.checkpoints import ValueChunk
 from diurna_schemas.errors import Conflict, Unreadable
 from diurna_schemas.locks import ForceReleaseLock
@@ -27,7 +28,9 @@ class Zombie:
     """A guard whose holder believes for ever that it holds: a process that slept through the end of its lease."""
 
     def __init__(self, connection: Connection) -> None:
-        self._guard = LockedThreads(connection, agent_id="zombie", lease_seconds=1.0, wait_seconds=10.0)
+        self._guard = LockedThreads(
+            ResourceLockManager(connection=connection), agent_id="zombie", lease_seconds=1.0, wait_seconds=10.0
+        )
         self.asleep = True
 
     async def hold(self, thread_id: str) -> Hold:

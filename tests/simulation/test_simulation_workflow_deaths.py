@@ -14,8 +14,10 @@ import pytest
 import diurna.testing
 from diurna.bus import EventBus
 from diurna.connection import Connection
+from diurna.locks import ResourceLockManager
+from diurna_deploy.succession import SuccessorLocks
 from diurna_workflows import KafkaCheckpointSaver, WorkflowManager, asking
-from diurna_workflows.checkpointer.guard import LEASE_SECONDS, LockedThreads
+from diurna_workflows.checkpointer import LockedThreads
 from support.mortal import Mortality, mortal
 from support.scripted_team import scripted_team
 from support.workflow_fakes import INPUT
@@ -25,11 +27,13 @@ SECONDS = 30
 
 
 class Orchestrator:
-    """One process that drives workflows, on a connection of its own."""
+    """One process that drives workflows, on a connection of its own; it may know of one that died before it."""
 
-    def __init__(self, team: diurna.testing.Team, mortality: Mortality) -> None:
+    def __init__(self, team: diurna.testing.Team, mortality: Mortality, name: str, *, died: str | None = None) -> None:
         self._team = team
         self._mortality = mortality
+        self._name = name
+        self._died = died
 
     async def run(self) -> dict[str, Any]:
         log = mortal(self._team.log, self._mortality)
@@ -38,9 +42,10 @@ class Orchestrator:
                 Connection(log, self._team.codec, directory=self._team.reads, clock_ms=self._team.clock)
             )
             bus = await stack.enter_async_context(EventBus(connection))
-            guard = LockedThreads(connection, agent_id="orchestrator")
-            saver = await stack.enter_async_context(KafkaCheckpointSaver(connection, guard=guard))
-            manager = WorkflowManager(bus, connection, checkpointer=saver)
+            manager_of_locks = await stack.enter_async_context(ResourceLockManager(connection=connection))
+            locks = SuccessorLocks(connection, manager_of_locks, self._name, self._died)
+            saver = await stack.enter_async_context(KafkaCheckpointSaver(connection, guard=LockedThreads(locks)))
+            manager = WorkflowManager(bus, connection, locks=locks, checkpointer=saver)
             return await manager.run("pr_deployment", WORKFLOW, INPUT)
 
 
@@ -55,15 +60,14 @@ class Lived:
 
 
 async def live_through(mortality: Mortality) -> Lived:
-    """A workflow whose first orchestrator dies; the next is there once the lease of the dead one is over."""
+    """A workflow whose first orchestrator dies, and which a second one goes on with."""
     async with diurna.testing.team() as team, scripted_team(team.agent) as workers:
-        first = asyncio.create_task(Orchestrator(team, mortality).run())
+        first = asyncio.create_task(Orchestrator(team, mortality, "first").run())
         dying = asyncio.create_task(mortality.died.wait())
         await asyncio.wait({first, dying}, return_when=asyncio.FIRST_COMPLETED, timeout=SECONDS)
         if mortality.died.is_set():
-            team.clock.advance(LEASE_SECONDS + 1)
             async with asyncio.timeout(SECONDS):
-                final = await Orchestrator(team, Mortality()).run()
+                final = await Orchestrator(team, Mortality(), "second", died="first").run()
             mortality.bury()
             first.cancel()
         else:

@@ -8,6 +8,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from diurna.connection import Connection
+from diurna.locks import ResourceLockManager
 from diurna_projections.store import StoredThreads
 from diurna_schemas.codec import Codec
 from diurna_streams.project.options import ProjectorOptions
@@ -39,7 +40,12 @@ class Savers:
         **options: Any,
     ) -> KafkaCheckpointSaver:
         own = connection or self.team.connect()
-        guard = LockedThreads(own, agent_id=agent_id, lease_seconds=lease_seconds, wait_seconds=wait_seconds)
+        guard = LockedThreads(
+            ResourceLockManager(connection=own),
+            agent_id=agent_id,
+            lease_seconds=lease_seconds,
+            wait_seconds=wait_seconds,
+        )
         options.setdefault("guard", guard)
         saver = KafkaCheckpointSaver(own, reads=await self.reads(), **options)
         return await self._stack.enter_async_context(saver)

@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import (
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from diurna_projections.folds.packing import unpack
-from diurna_projections.rows import CheckpointWrites
+from diurna_projections.thread_rows import CheckpointWrites
 from diurna_projections.threads import Saved
 from diurna_schemas.checkpoints import CheckpointRecord
 from diurna_schemas.errors import InvalidInput

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 import structlog
 
 from diurna_projections.memory import MemoryTables
-from diurna_projections.rows import CheckpointBlob, CheckpointWrites
+from diurna_projections.thread_rows import CheckpointBlob, CheckpointWrites
 from diurna_projections.threads import Accept, Ancestor, FoldedThreads, Found, Key, Keys, Saved, Summary, Wanted
 from diurna_schemas.chain import Head
 from diurna_schemas.codec import Codec, schema_id_of

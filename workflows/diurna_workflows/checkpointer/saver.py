@@ -20,10 +20,11 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from diurna.connection import Connection
+from diurna.locks import ResourceLockManager
 from diurna.settings import ClientSettings
 from diurna.settings import database_url as found_database_url
-from diurna_projections.rows import Checkpoint as CheckpointRow
 from diurna_projections.store import StoredThreads
+from diurna_projections.thread_rows import Checkpoint as CheckpointRow
 from diurna_projections.threads import Wanted
 from diurna_schemas.checkpoints import ThreadDeleted
 from diurna_schemas.errors import InvalidInput
@@ -73,7 +74,12 @@ class KafkaCheckpointSaver(BlockingTwins):
         super().__init__(serde=_safe(serde))
         self._connection = connection
         self._reads = reads or FollowedThreads(connection.log, connection.codec, learn=connection.learn)
-        self._threads = Threads(connection, self._reads, guard or LockedThreads(connection), idle_seconds=idle_seconds)
+        self._threads = Threads(
+            connection,
+            self._reads,
+            guard or LockedThreads(ResourceLockManager(connection=connection)),
+            idle_seconds=idle_seconds,
+        )
         self._steps = Steps()
         self._owns_connection = owns_connection
 
@@ -96,7 +102,7 @@ class KafkaCheckpointSaver(BlockingTwins):
         async with AsyncExitStack() as stack:
             connection = await stack.enter_async_context(await Connection.open(settings, source="/checkpointers"))
             reads = await StoredThreads.connect(where)
-            guard = LockedThreads(connection, agent_id=agent_id)
+            guard = LockedThreads(ResourceLockManager(connection=connection), agent_id=agent_id)
             saver = cls(connection, reads=reads, guard=guard, serde=safe, owns_connection=True)
             stack.pop_all()
         return saver
