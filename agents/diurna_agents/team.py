@@ -42,7 +42,10 @@ MEMBERS: Final[dict[str, Member]] = {
         Member(
             "orchestrator",
             "Orchestrator",
-            (("execute_task", "Drives a workflow from its first step to its last", ("workflow", "pr_deployment")),),
+            (
+                ("execute_task", "Drives a workflow from its first step to its last", ("workflow", "pr_deployment")),
+                ("continue_fork", "Goes on with a copy of a workflow from one of its checkpoints", ("workflow",)),
+            ),
             concurrency=100,
         ),
         Member(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -17,7 +17,7 @@ from diurna_deploy.succession import SuccessorLocks
 from diurna_schemas.errors import DiurnaError, Unavailable
 from diurna_workflows.approvals import ReadDecision, expired
 from diurna_workflows.manager import WorkflowManager, warm_up
-from diurna_workflows.orchestrator import execute_task
+from diurna_workflows.orchestrator import HANDLERS, Work
 from diurna_workflows.policy import Decision
 
 if TYPE_CHECKING:
@@ -58,19 +58,27 @@ async def orchestrating(
 
         making = asyncio.create_task(made(), name="load workflows")
 
-        @agent.on_request("execute_task")
-        async def drive(request: AgentRequestEvent) -> JsonObject:
-            manager = await asyncio.shield(making)
-            try:
-                return await execute_task(request.payload, manager=manager)
-            except Refused as error:
-                raise Rejected(str(error)) from error
+        for request_type, work in HANDLERS.items():
+            agent.on_request(request_type)(_handler_of(work, making))
 
         try:
             yield
         finally:
             making.cancel()
             await asyncio.gather(making, return_exceptions=True)
+
+
+def _handler_of(
+    work: Work, making: asyncio.Task[WorkflowManager]
+) -> Callable[[AgentRequestEvent], Awaitable[JsonObject]]:
+    async def handle(request: AgentRequestEvent) -> JsonObject:
+        manager = await asyncio.shield(making)
+        try:
+            return await work(request.payload, manager=manager)
+        except Refused as error:
+            raise Rejected(str(error)) from error
+
+    return handle
 
 
 @retry(retry=retry_if_exception_type(Unavailable), wait=wait_random_exponential(multiplier=0.2, max=_RETRY_SECONDS_MAX))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -18,9 +19,10 @@ WORKERS = {"code-review": "review_code", "cicd": "run_pipeline", "infrastructure
 
 @dataclass
 class ScriptedTeam:
-    """What was done, request by request."""
+    """What was done, request by request. Answers to a request type in `held_back` wait for its event."""
 
     requests: list[AgentRequestEvent] = field(default_factory=list[AgentRequestEvent])
+    held_back: dict[str, asyncio.Event] = field(default_factory=dict[str, asyncio.Event])
 
     @property
     def done(self) -> Counter[str]:
@@ -29,6 +31,8 @@ class ScriptedTeam:
 
     async def work(self, request: AgentRequestEvent) -> dict[str, Any]:
         self.requests.append(request)
+        if (until := self.held_back.get(str(request.request_type))) is not None:
+            await until.wait()
         answer: dict[str, Any] = GOOD_ANSWERS[str(request.request_type)]
         return answer
 

@@ -17,6 +17,7 @@ from diurna_schemas.errors import Conflict, NotFound, Refused, Unavailable
 from diurna_workflows.state import JsonObject
 
 if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
     from langgraph.checkpoint.base import BaseCheckpointSaver
 
 logger = structlog.get_logger(__name__)
@@ -37,11 +38,24 @@ class Step:
 Told = Callable[[Step], None]
 
 
+class Snapshot(Protocol):
+    """The state of a graph at a checkpoint."""
+
+    @property
+    def next(self) -> tuple[str, ...]: ...
+
+
 class Graph(Protocol):
     """A compiled graph."""
 
     @property
     def astream(self) -> Callable[..., AsyncIterator[Any]]: ...
+
+    async def aget_state(self, config: RunnableConfig) -> Snapshot: ...
+
+    async def aupdate_state(
+        self, config: RunnableConfig, values: Any, as_node: str | None = None
+    ) -> RunnableConfig: ...
 
 
 async def drive(
@@ -70,20 +84,38 @@ async def drive(
     raise AssertionError("unreachable: the last attempt raises")
 
 
-async def state_of(saver: BaseCheckpointSaver[Any], workflow_id: str) -> JsonObject:
-    """The state at the last checkpoint of a workflow. Raises `NotFound` where it has none."""
-    found = await saver.aget_tuple(_config(workflow_id))
+async def found_state(
+    saver: BaseCheckpointSaver[Any], workflow_id: str, checkpoint_id: str | None = None
+) -> JsonObject | None:
+    """The state at a checkpoint of a workflow, the last unless told otherwise; none where there is none."""
+    found = await saver.aget_tuple(config_of(workflow_id, checkpoint_id))
     if found is None:
-        raise NotFound("workflow with a checkpoint", workflow_id)
+        return None
     values = found.checkpoint["channel_values"]
     # The first checkpoint of all holds the input as LangGraph was given it.
     return cast("JsonObject", values.get("__start__", values))
 
 
+async def state_of(saver: BaseCheckpointSaver[Any], workflow_id: str, checkpoint_id: str | None = None) -> JsonObject:
+    """As `found_state`. Raises `NotFound` where there is none."""
+    state = await found_state(saver, workflow_id, checkpoint_id)
+    if state is None:
+        raise NotFound("checkpoint", workflow_id if checkpoint_id is None else f"{workflow_id}/{checkpoint_id}")
+    return state
+
+
+def config_of(workflow_id: str, checkpoint_id: str | None = None) -> RunnableConfig:
+    """Where the thread of a workflow is, as LangGraph takes it."""
+    where = {"thread_id": workflow_id, "checkpoint_ns": ""}
+    if checkpoint_id is not None:
+        where["checkpoint_id"] = checkpoint_id
+    return {"configurable": where}
+
+
 async def _run(
     graph: Graph, workflow_id: str, beginning: JsonObject, saver: BaseCheckpointSaver[Any] | None, told: Told
 ) -> JsonObject:
-    config = _config(workflow_id)
+    config = config_of(workflow_id)
     begins = saver is None or await saver.aget_tuple(config) is None
     options = {} if saver is None else {"durability": "sync"}
     state: JsonObject = {}
@@ -95,10 +127,6 @@ async def _run(
         for node, update in content.items():
             told(Step(node, update or {}))
     return state
-
-
-def _config(workflow_id: str) -> Any:
-    return {"configurable": {"thread_id": workflow_id, "checkpoint_ns": ""}}
 
 
 def _passes(error: BaseException) -> bool:

@@ -13,7 +13,8 @@ from diurna_schemas.errors import Conflict, DiurnaError, InvalidInput, Refused
 from diurna_schemas.ids import checked_id
 from diurna_schemas.workflows import CancelWorkflow, WorkflowCancelled
 from diurna_workflows.approvals import BusDesk, Desk, ReadDecision
-from diurna_workflows.driving import PATIENCE_SECONDS, Graph, Step, drive, state_of
+from diurna_workflows.driving import PATIENCE_SECONDS, Graph, Step, config_of, drive, found_state, state_of
+from diurna_workflows.forking import fork_thread
 from diurna_workflows.journal import LogJournal, named_id
 from diurna_workflows.ports import Bus, Heard, WritesCommands
 from diurna_workflows.pr_input import PrDeploymentInput
@@ -22,7 +23,7 @@ from diurna_workflows.target_lock import Locks
 from diurna_workflows.work import no_scope, task_scope
 
 if TYPE_CHECKING:
-    from langgraph.checkpoint.base import BaseCheckpointSaver
+    from diurna_workflows.checkpointer import KafkaCheckpointSaver
 
 RUNNING_MAX: Final = 200
 
@@ -37,7 +38,7 @@ class Build(Protocol):
         journal: LogJournal,
         desk: Desk,
         locks: Locks | None,
-        checkpointer: BaseCheckpointSaver[Any] | None,
+        checkpointer: KafkaCheckpointSaver | None,
     ) -> Graph: ...
 
 
@@ -61,7 +62,7 @@ def _pr_deployment(
     journal: LogJournal,
     desk: Desk,
     locks: Locks | None,
-    checkpointer: BaseCheckpointSaver[Any] | None,
+    checkpointer: KafkaCheckpointSaver | None,
 ) -> Graph:
     from diurna_workflows.pr_deployment import build_pr_deployment  # LangGraph takes a second to load
 
@@ -105,7 +106,7 @@ class WorkflowManager:
         *,
         read_decision: ReadDecision | None = None,
         locks: Locks | None = None,
-        checkpointer: BaseCheckpointSaver[Any] | None = None,
+        checkpointer: KafkaCheckpointSaver | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._bus = bus
@@ -131,9 +132,7 @@ class WorkflowManager:
         or the input is wrong, `Refused` where too many run already.
         """
         checked_id("workflow_id", workflow_id)
-        definition = DEFINITIONS.get(workflow_type)
-        if definition is None:
-            raise InvalidInput("workflow_type", workflow_type, f"known types are {', '.join(self.types())}")
+        definition = self._definition(workflow_type)
         known = definition.read(given)
         if (found := self._running.get(workflow_id)) is not None:
             return found.task
@@ -146,7 +145,10 @@ class WorkflowManager:
 
     async def run(self, workflow_type: str, workflow_id: str, given: Mapping[str, Any]) -> JsonObject:
         """Runs a workflow to its end. Whoever cancels this call stops the run; another may take it up again."""
-        task = self.start(workflow_type, workflow_id, given)
+        return await self.until_end(self.start(workflow_type, workflow_id, given))
+
+    async def until_end(self, task: asyncio.Task[JsonObject]) -> JsonObject:
+        """The final result of a run. Whoever cancels this call stops the run; another may take it up again."""
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -171,11 +173,42 @@ class WorkflowManager:
         Raises `NotFound` where it has none, `Conflict` where nothing keeps checkpoints here.
         """
         checked_id("workflow_id", workflow_id)
-        if self._checkpointer is None:
-            raise Conflict("no checkpoints are kept here, so nothing can be resumed")
-        state = await state_of(self._checkpointer, workflow_id)
+        state = await state_of(self._keeper(), workflow_id)
         given: JsonObject = state["partial_results"]["input"]
         return self.start(str(state["workflow_type"]), workflow_id, given)
+
+    async def fork(
+        self,
+        workflow_id: str,
+        new_workflow_id: str,
+        *,
+        checkpoint_id: str | None = None,
+        updates: Mapping[str, Any] | None = None,
+    ) -> asyncio.Task[JsonObject]:
+        """Goes on with a copy of a workflow from one of its checkpoints, the last unless told otherwise.
+
+        The copy has an id of its own, asks the agents anew, and has `updates` in its state; the original is left as it
+        is. A fork that was interrupted is gone on with. Raises `NotFound` where there is no such workflow or
+        checkpoint, `Conflict` where there is nothing left to do, or the new id has a thread that is no such fork.
+        """
+        checked_id("workflow_id", workflow_id)
+        checked_id("new_workflow_id", new_workflow_id)
+        saver = self._keeper()
+        begun = await found_state(saver, new_workflow_id)
+        if begun is None or begun.get("task_id") != new_workflow_id:
+            state = await state_of(saver, workflow_id, checkpoint_id)
+            graph = self._definition(str(state["workflow_type"])).build(
+                self._bus,
+                journal=LogJournal(self._connection, new_workflow_id),
+                desk=BusDesk(self._bus),
+                locks=self._locks,
+                checkpointer=saver,
+            )
+            if not (await graph.aget_state(config_of(workflow_id, checkpoint_id))).next:
+                raise Conflict(f"workflow {workflow_id!r} has nothing left to do there: fork an earlier checkpoint")
+            changed = {**(updates or {}), "task_id": new_workflow_id}
+            await fork_thread(graph, saver, workflow_id, new_workflow_id, checkpoint_id=checkpoint_id, updates=changed)
+        return await self.resume(new_workflow_id)
 
     async def cancel(self, workflow_id: str, *, cancelled_by: str = "unknown", reason: str = "") -> None:
         """Writes down that the workflow is no longer wanted; whoever runs it hears that and stops."""
@@ -194,6 +227,17 @@ class WorkflowManager:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _definition(self, workflow_type: str) -> Definition:
+        definition = DEFINITIONS.get(workflow_type)
+        if definition is None:
+            raise InvalidInput("workflow_type", workflow_type, f"known types are {', '.join(self.types())}")
+        return definition
+
+    def _keeper(self) -> KafkaCheckpointSaver:
+        if self._checkpointer is None:
+            raise Conflict("no checkpoints are kept here, so nothing can be resumed")
+        return self._checkpointer
 
     def _ended(self, workflow_id: str) -> None:
         running = self._running.pop(workflow_id, None)

@@ -1,0 +1,194 @@
+"""What the manager of workflows promises with checkpoints kept: resumed, streamed, cancelled, forked, driven by two."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from diurna.locks import ResourceLockManager
+from diurna_schemas.errors import Conflict, InvalidInput, NotFound
+from diurna_schemas.shapes import AgentRequestEvent
+from diurna_workflows import KafkaCheckpointSaver, WorkflowManager
+from diurna_workflows.orchestrator import continue_fork
+from support.savers import Savers
+from support.scripted_team import ScriptedTeam, scripted_team
+from support.teams import eventually
+from support.workflow_fakes import INPUT
+
+pytestmark = pytest.mark.timeout(120)
+
+
+class Office:
+    """Makes managers, each with a connection of its own, as other processes would have."""
+
+    def __init__(self, savers: Savers, workers: ScriptedTeam, stack: AsyncExitStack) -> None:
+        self.workers = workers
+        self._savers = savers
+        self._stack = stack
+
+    async def manager(self) -> tuple[WorkflowManager, KafkaCheckpointSaver]:
+        connection = self._savers.team.connect()
+        bus = await self._stack.enter_async_context(self._savers.team.bus())
+        saver = await self._savers(connection=connection)
+        locks = ResourceLockManager(connection=connection)
+        manager = WorkflowManager(bus, connection, locks=locks, checkpointer=saver)
+        self._stack.push_async_callback(manager.close)
+        return manager, saver
+
+    def asked(self, workflow_id: str) -> list[AgentRequestEvent]:
+        """What was asked of the agents for a workflow, in order."""
+        return [request for request in self.workers.requests if request.correlation_id == workflow_id]
+
+
+@pytest.fixture
+async def office(savers: Savers) -> AsyncIterator[Office]:
+    async with AsyncExitStack() as stack:
+        workers = await stack.enter_async_context(scripted_team(savers.team.agent))
+        yield Office(savers, workers, stack)
+
+
+def new_workflow() -> str:
+    return f"w-{uuid.uuid4()}"
+
+
+def without_id(final: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in final.items() if name != "workflow_id"}
+
+
+async def until_deploy(office: Office, manager: WorkflowManager, workflow_id: str) -> None:
+    """Runs a workflow until the infrastructure is at it, and stops there."""
+    held = office.workers.held_back["deploy_service"] = asyncio.Event()
+    task = manager.start("pr_deployment", workflow_id, INPUT)
+    await eventually(lambda: len(office.asked(workflow_id)) == 3)
+    task.cancel()
+    await asyncio.wait({task})
+    held.set()
+
+
+async def test_a_stopped_workflow_is_resumed_by_another_manager_and_asks_nothing_twice(office: Office) -> None:
+    workflow_id = new_workflow()
+    (first, _), (second, _) = await office.manager(), await office.manager()
+    await until_deploy(office, first, workflow_id)
+    final = await (await second.resume(workflow_id))
+    assert final["deployment_status"] == "deployed"
+    assert [request.request_type for request in office.asked(workflow_id)] == [
+        "review_code",
+        "run_pipeline",
+        "deploy_service",
+    ]
+
+
+async def test_a_finished_workflow_that_is_run_again_answers_with_what_it_came_to(office: Office) -> None:
+    workflow_id = new_workflow()
+    (first, _), (second, _) = await office.manager(), await office.manager()
+    final = await first.run("pr_deployment", workflow_id, INPUT)
+    assert await second.run("pr_deployment", workflow_id, INPUT) == final
+    assert await (await second.resume(workflow_id)) == final
+    assert len(office.asked(workflow_id)) == 3
+
+
+async def test_two_who_drive_one_workflow_come_to_the_same(office: Office) -> None:
+    workflow_id = new_workflow()
+    managers = [(await office.manager())[0] for _ in range(2)]
+    one, other = await asyncio.gather(*(each.run("pr_deployment", workflow_id, INPUT) for each in managers))
+    assert one == other
+    assert one["deployment_status"] == "deployed"
+    assert Counter(request.request_type for request in office.asked(workflow_id)) == {
+        "review_code": 1,
+        "run_pipeline": 1,
+        "deploy_service": 1,
+    }
+
+
+async def test_a_stream_tells_what_each_node_adds(office: Office) -> None:
+    manager, _ = await office.manager()
+    workflow_id = new_workflow()
+    steps = [step async for step in manager.stream("pr_deployment", workflow_id, INPUT)]
+    assert [step.node for step in steps] == ["plan", "review", "test", "approval", "deploy", "finish"]
+    assert steps[-1].update["final_result"]["deployment_status"] == "deployed"
+    assert manager.list() == []
+
+
+async def test_a_cancelled_workflow_ends_as_cancelled_and_is_not_gone_on_with(office: Office) -> None:
+    manager, _ = await office.manager()
+    other, _ = await office.manager()
+    workflow_id = new_workflow()
+    held = office.workers.held_back["review_code"] = asyncio.Event()
+    task = manager.start("pr_deployment", workflow_id, INPUT)
+    await eventually(lambda: len(office.asked(workflow_id)) == 1)
+    assert [running.workflow_id for running in manager.list()] == [workflow_id]
+    await manager.cancel(workflow_id, cancelled_by="ada", reason="not now")
+    assert (await task)["deployment_status"] == "cancelled"
+    held.set()
+    assert (await (await other.resume(workflow_id)))["deployment_status"] == "cancelled"
+    assert len(office.asked(workflow_id)) == 1
+
+
+async def test_a_fork_goes_its_own_way_from_a_checkpoint_and_leaves_the_original(office: Office) -> None:
+    manager, saver = await office.manager()
+    workflow_id, forked_id = new_workflow(), new_workflow()
+    final = await manager.run("pr_deployment", workflow_id, INPUT)
+    tested = await checkpoint_after(saver, workflow_id, "test")
+    changed = {"partial_results": {"input": {**INPUT, "deploy_to": "/srv/other"}}}
+    forked = await (await manager.fork(workflow_id, forked_id, checkpoint_id=tested, updates=changed))
+    assert forked["workflow_id"] == forked_id
+    assert forked["deploy_to"] == "/srv/other"
+    assert without_id(forked) == {**without_id(final), "deploy_to": "/srv/other"}
+    assert [request.request_type for request in office.asked(forked_id)] == ["deploy_service"]
+    assert await (await manager.resume(workflow_id)) == final
+
+
+async def test_a_fork_of_a_workflow_at_work_asks_anew(office: Office) -> None:
+    manager, _ = await office.manager()
+    workflow_id, forked_id = new_workflow(), new_workflow()
+    await until_deploy(office, manager, workflow_id)
+    payload = {"workflow_id": workflow_id, "new_workflow_id": forked_id}
+    forked = await continue_fork(payload, manager=manager)
+    assert forked["deployment_status"] == "deployed"
+    assert [request.request_type for request in office.asked(forked_id)] == ["deploy_service"]
+    assert await continue_fork(payload, manager=manager) == forked
+    assert len(office.asked(forked_id)) == 1
+
+
+async def test_a_fork_from_any_checkpoint_comes_to_an_end(office: Office) -> None:
+    manager, saver = await office.manager()
+    workflow_id = new_workflow()
+    final = await manager.run("pr_deployment", workflow_id, INPUT)
+    found = [one async for one in saver.alist({"configurable": {"thread_id": workflow_id}})]
+    for checkpoint in found[1:]:
+        at = checkpoint.config["configurable"]["checkpoint_id"]
+        forked = await (await manager.fork(workflow_id, new_workflow(), checkpoint_id=at))
+        assert without_id(forked) == without_id(final), checkpoint.metadata
+    with pytest.raises(Conflict, match="nothing left to do"):
+        await manager.fork(workflow_id, new_workflow())
+
+
+async def test_what_is_not_there_is_neither_resumed_nor_forked(office: Office) -> None:
+    manager, saver = await office.manager()
+    workflow_id = new_workflow()
+    with pytest.raises(NotFound, match=workflow_id):
+        await manager.resume(workflow_id)
+    with pytest.raises(NotFound, match=workflow_id):
+        await manager.fork(workflow_id, new_workflow())
+    await manager.run("pr_deployment", workflow_id, INPUT)
+    with pytest.raises(NotFound, match="1f000000-0000-6000-8000-000000000000"):
+        await manager.fork(workflow_id, new_workflow(), checkpoint_id="1f000000-0000-6000-8000-000000000000")
+    with pytest.raises(InvalidInput, match="new_workflow_id"):
+        await manager.fork(workflow_id, "no id at all\n")
+    other = new_workflow()
+    await manager.run("pr_deployment", other, INPUT)
+    with pytest.raises(Conflict):
+        await manager.fork(workflow_id, other, checkpoint_id=await checkpoint_after(saver, workflow_id, "test"))
+
+
+async def checkpoint_after(saver: KafkaCheckpointSaver, workflow_id: str, node: str) -> str:
+    """The checkpoint that has a node's result, the oldest of those."""
+    found = [one async for one in saver.alist({"configurable": {"thread_id": workflow_id}})]
+    having = [one for one in found if node in one.checkpoint["channel_values"].get("partial_results", {})]
+    return str(having[-1].config["configurable"]["checkpoint_id"])
