@@ -71,7 +71,7 @@ async def until_deploy(office: Office, manager: WorkflowManager, workflow_id: st
     held.set()
 
 
-async def test_a_stopped_workflow_is_resumed_by_another_manager_and_asks_nothing_twice(office: Office) -> None:
+async def test_a_stopped_workflow_is_resumed_and_asks_again_only_what_was_taken_back(office: Office) -> None:
     workflow_id = new_workflow()
     (first, _), (second, _) = await office.manager(), await office.manager()
     await until_deploy(office, first, workflow_id)
@@ -81,6 +81,7 @@ async def test_a_stopped_workflow_is_resumed_by_another_manager_and_asks_nothing
         "review_code",
         "run_pipeline",
         "deploy_service",
+        "deploy_service",  # whoever stops a run takes its open question back
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
@@ -12,6 +12,7 @@ from diurna_schemas.shapes import AgentRequestEvent, AgentResponseEvent, AgentRe
 from diurna_workflows.journal import named_id
 from diurna_workflows.ports import AsksAgents
 
+Again = Callable[[int], Awaitable[None]]
 ATTEMPTS_MAX: Final = 4
 _PATIENCE_SECONDS: Final = 15.0
 """How much longer than the agent the bus may take, so that the agent's own word on its timeout arrives."""
@@ -43,11 +44,14 @@ class Answer:
         return self.status != AgentResponseStatus.TIMEOUT
 
 
-async def asked(bus: AsksAgents, workflow_id: str, question: Question, *, scope: str = "") -> Answer:
+async def asked(
+    bus: AsksAgents, workflow_id: str, question: Question, *, scope: str = "", again: Again | None = None
+) -> Answer:
     """The agent's answer. An agent that is not there is asked again a few times: it may be restarting.
 
     The request's id is made from workflow, scope, node and attempt: the same question after a crash is the same
-    request, and its answer is the one that was given first.
+    request, and its answer is the one that was given first. `again` is told which attempt it is before a question that
+    was taken back is asked anew; what it raises ends this.
     """
     retrying = AsyncRetrying(
         retry=retry_if_result(_is_worth_another_try),
@@ -56,11 +60,14 @@ async def asked(bus: AsksAgents, workflow_id: str, question: Question, *, scope:
         retry_error_callback=lambda state: None if state.outcome is None else state.outcome.result(),
     )
     attempt = 0
+    taken_back = False
 
     async def once() -> AgentResponseEvent:
-        nonlocal attempt
+        nonlocal attempt, taken_back
         attempt += 1
-        return await bus.request_agent(
+        if taken_back and again is not None:
+            await again(attempt)
+        response = await bus.request_agent(
             AgentRequestEvent(
                 request_id=named_id(workflow_id, *([scope] if scope else []), question.node, str(attempt)),
                 source_agent=_SOURCE,
@@ -73,6 +80,8 @@ async def asked(bus: AsksAgents, workflow_id: str, question: Question, *, scope:
             ),
             timeout=question.timeout_seconds + _PATIENCE_SECONDS,
         )
+        taken_back = _was_taken_back(response)
+        return response
 
     return _understood(question, await retrying(once))
 
@@ -81,8 +90,12 @@ def _is_worth_another_try(response: AgentResponseEvent) -> bool:
     """Nobody was there; or a run of this workflow before us was stopped, and took its question back."""
     if response.status is AgentResponseStatus.REJECTED:
         return (response.error or "").startswith("agent offline")
-    taken_back = (response.error or "").startswith(f"cancelled by {_SOURCE}")
-    return response.metadata.get("code") == "cancelled" and taken_back
+    return _was_taken_back(response)
+
+
+def _was_taken_back(response: AgentResponseEvent) -> bool:
+    by_us = (response.error or "").startswith(f"cancelled by {_SOURCE}")
+    return response.metadata.get("code") == "cancelled" and by_us
 
 
 def _understood(question: Question, response: AgentResponseEvent) -> Answer:

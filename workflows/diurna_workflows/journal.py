@@ -57,8 +57,8 @@ class Journal(Protocol):
         """The one approval a workflow asks for."""
         ...
 
-    async def step(self, step: str, agent_id: str) -> None:
-        """The workflow is at another step now."""
+    async def step(self, step: str, agent_id: str, *, attempt: int = 1) -> None:
+        """The workflow is at another step now, or at the same one again."""
         ...
 
     async def state(self, label: str, updates: Mapping[str, Any], agent_id: str | None = None) -> None:
@@ -111,10 +111,10 @@ class LogJournal:
             "workflow_exists",
         )
 
-    async def step(self, step: str, agent_id: str) -> None:
+    async def step(self, step: str, agent_id: str, *, attempt: int = 1) -> None:
         await self._connection.ask(
             UpdateWorkflowStep(
-                command_id=self._id_of_work("step", step),
+                command_id=self._id_of_work("step", step, *([] if attempt == 1 else [str(attempt)])),
                 workflow_id=self._workflow_id,
                 step=step,
                 agent_id=agent_id,
@@ -206,7 +206,7 @@ class NoJournal:
 
     approval_id = "approval"
 
-    async def step(self, step: str, agent_id: str) -> None: ...
+    async def step(self, step: str, agent_id: str, *, attempt: int = 1) -> None: ...
 
     async def state(self, label: str, updates: Mapping[str, Any], agent_id: str | None = None) -> None: ...
 

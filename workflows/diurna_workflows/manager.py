@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 from diurna_schemas.errors import Conflict, DiurnaError, InvalidInput, Refused
 from diurna_schemas.ids import checked_id
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from diurna_workflows.checkpointer import KafkaCheckpointSaver
 
 RUNNING_MAX: Final = 200
+FORKED_FROM: Final = "forked_from"
+"""Where the state of a fork says which workflow it is a copy of: under `partial_results`."""
 
 
 class Build(Protocol):
@@ -195,7 +197,7 @@ class WorkflowManager:
         checked_id("new_workflow_id", new_workflow_id)
         saver = self._keeper()
         begun = await found_state(saver, new_workflow_id)
-        if begun is None or begun.get("task_id") != new_workflow_id:
+        if begun is None or begun["task_id"] == workflow_id:  # not there, or copied and not yet told what is different
             state = await state_of(saver, workflow_id, checkpoint_id)
             graph = self._definition(str(state["workflow_type"])).build(
                 self._bus,
@@ -206,8 +208,10 @@ class WorkflowManager:
             )
             if not (await graph.aget_state(config_of(workflow_id, checkpoint_id))).next:
                 raise Conflict(f"workflow {workflow_id!r} has nothing left to do there: fork an earlier checkpoint")
-            changed = {**(updates or {}), "task_id": new_workflow_id}
+            changed = _of_fork(updates or {}, workflow_id, new_workflow_id)
             await fork_thread(graph, saver, workflow_id, new_workflow_id, checkpoint_id=checkpoint_id, updates=changed)
+        elif begun["partial_results"].get(FORKED_FROM) != workflow_id:
+            raise Conflict(f"workflow {new_workflow_id!r} is there already, and is no fork of {workflow_id!r}")
         return await self.resume(new_workflow_id)
 
     async def cancel(self, workflow_id: str, *, cancelled_by: str = "unknown", reason: str = "") -> None:
@@ -317,6 +321,17 @@ class WorkflowManager:
                 work.cancel()
                 await asyncio.wait({work})
         return final
+
+
+def _of_fork(updates: Mapping[str, Any], workflow_id: str, new_workflow_id: str) -> JsonObject:
+    results: object = updates.get("partial_results", {})
+    if not isinstance(results, dict):
+        raise InvalidInput("updates.partial_results", results, "an object")
+    return {
+        **updates,
+        "task_id": new_workflow_id,
+        "partial_results": {**cast("JsonObject", results), FORKED_FROM: workflow_id},
+    }
 
 
 def _says_cancelled(error: Conflict) -> bool:

@@ -209,7 +209,11 @@ class _Nodes:
         return await self._asked(state, question)
 
     async def _asked(self, state: MultiAgentState, question: Question) -> Answer:
-        answer = await asked(self._bus, state["task_id"], question, scope=self._scope())
+        async def again(attempt: int) -> None:
+            # A run before us was stopped: who restarts it may go on, who cancelled the workflow is heard here.
+            await self._journal.step(question.node, question.agent_id, attempt=attempt)
+
+        answer = await asked(self._bus, state["task_id"], question, scope=self._scope(), again=again)
         known: dict[str, Any] = {"status": answer.status, **summary(answer.result)}
         if answer.error is not None:
             known["error"] = answer.error
