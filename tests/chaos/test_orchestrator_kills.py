@@ -42,10 +42,6 @@ FACTS = (
 )
 
 
-def step(name: str) -> Callable[[Event], bool]:
-    return lambda event: event.type == "workflow.step_changed" and event.data["step"] == name
-
-
 def asked(request_type: str) -> Callable[[Event], bool]:
     return lambda event: event.type == "request.dispatched" and event.data["request"]["request_type"] == request_type
 
@@ -60,14 +56,10 @@ def told(event_type: str) -> Callable[[Event], bool]:
 
 MOMENTS: dict[str, Callable[[Event], bool]] = {
     "plan: the workflow is created": told("workflow.created"),
-    "review: it is about to be asked for": step("review"),
     "review: the agent is at it": asked("review_code"),
-    "test: the agent is at it": asked("run_pipeline"),
     "test: the agent has answered": answered("cicd"),
-    "approval: it is asked for": told("workflow.approval_requested"),
     "approval: it is decided": told("workflow.approval_decided"),
     "deploy: the agent is at it": asked("deploy_service"),
-    "deploy: the agent has answered": answered("infrastructure"),
     "finish: the workflow is completed": told("workflow.completed"),
 }
 
