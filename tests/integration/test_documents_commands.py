@@ -241,6 +241,7 @@ def test_no_command_of_the_documents_is_left_untested() -> None:
     ("document", "said"),
     [
         ("README.md", r"success agents\.events:"),
+        ("docs/reference/checkpoints.md", r"\['a1', 'reviewed'\] 1$"),
         ("docs/reference/workflow-state.md", r"4 review \{'pr_number': 123, .* \{'comments': 2\}$"),
     ],
 )

@@ -17,7 +17,9 @@ def add_to(app: typer.Typer) -> None:
 
 def bench(
     session: Session,
-    names: Annotated[list[str] | None, typer.Argument(help="start, w1, w2, w3, w4, w5 [default: all].")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="start, w1, w2, w3, w3-langgraph, w4, w5 [default: all].")
+    ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Interleaved rounds.")] = 3,
 ) -> None:
     """Measures the running stack: medians of interleaved rounds, each beside its reference."""
