@@ -304,7 +304,7 @@ class Table(Generic[Row]):
     """A table: its row, the Postgres type of each column, how many columns are the key.
 
     `is_checked`: whether equal positions of the log imply equal rows, so that checksums may be compared.
-    `is_grouped`: whether folds ask for all rows whose key begins alike.
+    `is_grouped`: whether folds or readers in memory ask for all rows whose key begins alike.
     """
 
     name: str
@@ -347,10 +347,10 @@ def _table(
 AGENTS: Final = _table("agents", Agent, 1)
 AGENT_INSTANCES: Final = _table("agent_instances", AgentInstance, 2, is_grouped=True)
 CAPABILITIES: Final = _table("capabilities", Capability, 2, is_grouped=True)
-REQUESTS: Final = _table("requests", Request, 2)
+REQUESTS: Final = _table("requests", Request, 2, is_grouped=True)
 WORKFLOWS: Final = _table("workflows", Workflow, 1)
-APPROVALS: Final = _table("approvals", Approval, 2)
-WORKFLOW_CHECKPOINTS: Final = _table("workflow_checkpoints", WorkflowCheckpoint, 2)
+APPROVALS: Final = _table("approvals", Approval, 2, is_grouped=True)
+WORKFLOW_CHECKPOINTS: Final = _table("workflow_checkpoints", WorkflowCheckpoint, 2, is_grouped=True)
 LOCKS: Final = _table("locks", Lock, 1)
 LOCK_WAITERS: Final = _table("lock_waiters", LockWaiter, 2)
 LOCK_HISTORY: Final = _table("lock_history", LockHistory, 2)

@@ -34,7 +34,9 @@ class Rows(Generic[Row]):
 
     def group(self, first: Any) -> list[Row]:
         """All rows whose key begins with `first`, in order of their keys."""
-        group = (self._groups or {}).get(first, {})
+        if self._groups is None:
+            raise TypeError(f"rows of {self.table.name} are not grouped: say so where the table is named")
+        group = self._groups.get(first, {})
         return [group[key] for key in sorted(group)]
 
     def put(self, row: Row) -> None:
