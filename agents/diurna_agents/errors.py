@@ -7,7 +7,9 @@ Refused
 │   └── ReleaseNotFound        there is no such release to go back to
 ├── UnrelatedHistories         base and head share no commit
 ├── UnsafeTree                 a tree that must not be written to a disk
+├── NeedsModel                 what was asked for needs a language model, and there is none
 └── Conflict
+    ├── BranchTaken            a branch of this name holds something else
     └── DeploymentBusy         another deployment holds the directory
 Unavailable
 └── ToolFailed                 a tool of ours did not do its work
@@ -71,6 +73,32 @@ class UnsafeTree(Refused):
     """The tree holds a path or an amount that must not be written to a disk."""
 
     code = "unsafe_tree"
+
+
+class NeedsModel(Refused):
+    """`request_type` needs a language model, and none is configured."""
+
+    code = "needs_model"
+
+    def __init__(self, request_type: str, otherwise: str = "") -> None:
+        super().__init__(
+            f"{request_type} needs a language model and there is none: install diurna[llm] and the package of a "
+            f"provider, and set DIURNA_MODEL (such as anthropic:claude-sonnet-4-5){otherwise and '; ' + otherwise}"
+        )
+        self.request_type = request_type
+
+
+class BranchTaken(Conflict):
+    """The branch `branch` exists and holds something else; branches are never moved."""
+
+    code = "branch_taken"
+
+    def __init__(self, branch: str, location: str, commit: str) -> None:
+        super().__init__(
+            f"branch: {shown(branch)} in {shown(location)} points at {commit[:12]}, which is another change"
+        )
+        self.branch = branch
+        self.commit = commit
 
 
 class DeploymentBusy(Conflict):
