@@ -53,8 +53,13 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What to write: the new contents of files by their paths, why, and in whose name."""
+    """What to write: the new contents of files by their paths, why, and in whose name.
 
+    `operation` names the branch where nobody else does: with the base and the content, so that the same change gets
+    the same name.
+    """
+
+    operation: str
     base: str
     edits: Mapping[str, bytes]
     message: str
@@ -99,24 +104,28 @@ def checked_path(path: str, field: str = "path") -> str:
 
 
 async def write_branch(
-    repository: Repository, location: str, name: str, change: Change, *, workspace: Workspace
+    repository: Repository, location: str, name: str | None, change: Change, *, workspace: Workspace
 ) -> Branch:
     """Writes the change as branch `name`. `location` is the repository as it was asked for, credentials and all.
 
     Raises `BranchTaken` where the branch holds something else, `Refused` where the repository cannot be written to.
     """
-    checked_branch(name)
+    if name is not None:
+        checked_branch(name)
 
-    def write() -> str:
+    def write() -> tuple[str, str]:
         try:
             with reading(repository) as repo:
-                return _commit(repo, change).decode("ascii")
+                commit = _commit(repo, change)
+                tree = commit_of(repo, commit.decode("ascii")).tree
+                return commit.decode("ascii"), tree.decode("ascii")
         except OSError as error:
             raise Refused(
                 f"repo: {repository.location} cannot be written to: {error.strerror}", code="read_only"
             ) from error
 
-    commit = await asyncio.to_thread(write)
+    commit, tree = await asyncio.to_thread(write)
+    name = name or f"diurna/{change.operation}-{change.base[:7]}-{tree[:7]}"
     if is_url(location):
         standing = await push.pushed(location, repository.path, name, commit, workspace=workspace)
     else:
@@ -126,16 +135,6 @@ async def write_branch(
     if not await asyncio.to_thread(_is_same, repository, standing, commit):
         raise BranchTaken(name, repository.location, standing)
     return Branch(name, standing, change.base, True, await changes(repository, change.base, standing))
-
-
-async def tree_id(repository: Repository, change: Change) -> str:
-    """The id of the tree the change makes: equal changes have equal ones, whenever they are made."""
-
-    def make() -> str:
-        with reading(repository) as repo:
-            return _tree(repo, change).decode("ascii")
-
-    return await asyncio.to_thread(make)
 
 
 def _tree(repo: Repo, change: Change) -> ObjectID:

@@ -12,6 +12,7 @@ Refused
     ├── BranchTaken            a branch of this name holds something else
     └── DeploymentBusy         another deployment holds the directory
 Unavailable
+├── ModelFailed                the language model did not answer
 └── ToolFailed                 a tool of ours did not do its work
 """
 
@@ -76,16 +77,15 @@ class UnsafeTree(Refused):
 
 
 class NeedsModel(Refused):
-    """`request_type` needs a language model, and none is configured."""
+    """What was asked for needs a language model, and there is none that can be used."""
 
     code = "needs_model"
 
-    def __init__(self, request_type: str, otherwise: str = "") -> None:
-        super().__init__(
-            f"{request_type} needs a language model and there is none: install diurna[llm] and the package of a "
-            f"provider, and set DIURNA_MODEL (such as anthropic:claude-sonnet-4-5){otherwise and '; ' + otherwise}"
-        )
-        self.request_type = request_type
+    @classmethod
+    def to(cls, what: str, otherwise: str = "") -> NeedsModel:
+        """There is none at all; `otherwise` says how it can be had without one."""
+        how = "install diurna[llm] and a provider's package, and set DIURNA_MODEL"
+        return cls(f"{what} needs a language model and none is configured: {how}{otherwise and '; ' + otherwise}")
 
 
 class BranchTaken(Conflict):
@@ -110,6 +110,15 @@ class DeploymentBusy(Conflict):
         super().__init__(f"deploy_to: {shown(deploy_to)} is held by {holder}; waited {waited_seconds:g} s for it")
         self.deploy_to = deploy_to
         self.holder = holder
+
+
+class ModelFailed(Unavailable):
+    """The language model gave no answer that can be used."""
+
+    def __init__(self, model: str, detail: str) -> None:
+        super().__init__(f"the language model {model} did not answer: {detail}")
+        self.model = model
+        self.detail = detail
 
 
 class ToolFailed(Unavailable):

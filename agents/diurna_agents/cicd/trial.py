@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,12 @@ class Trial:
     workspace: Workspace
 
     async def prepare(self, timeout_seconds: float) -> PreparedEnvironment:
-        """Makes the environment; its `failure` says why there is none."""
+        """Makes the environment, anew where there is one; its `failure` says why there is none."""
+        target = self.directory / "environment"
+        await asyncio.to_thread(remove_tree, target)
         hints = version_hints(self.project, self.tree, self.workspace.environment)
         uv = Uv.below(self.tree.directory, self.workspace.environment, **hints)
-        return await prepare_environment(
-            self.project, self.directory / "environment", uv, timeout_seconds=timeout_seconds
-        )
+        return await prepare_environment(self.project, target, uv, timeout_seconds=timeout_seconds)
 
     async def run(
         self, environment: PreparedEnvironment, test_command: str | Sequence[str] | None, *, timeout_seconds: float
@@ -59,7 +60,7 @@ class Trial:
 
     async def keep(self) -> Path:
         """Sets a copy of the tree aside; `put_back` makes it the tree again, whatever was done to that meanwhile."""
-        aside = self.directory / "aside"
+        aside = self.directory / f"aside-{uuid.uuid4().hex}"
         await asyncio.to_thread(shutil.copytree, self.tree.directory, aside, symlinks=True)
         return aside
 
