@@ -50,11 +50,9 @@ class LockClaim(Payload):
     token: int = Field(ge=0, lt=2**53)
 
 
-class DeployRequest(Payload):
-    """What `deploy_service` takes. `requested_at` (ISO 8601, with zone) names the release, else the clock."""
+class Deploying(Payload):
+    """Where to deploy, and how. `requested_at` (ISO 8601, with zone) names the release, else the clock."""
 
-    repo: Location
-    head: RefName
     deploy_to: AbsolutePath
     service: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
     health: HealthRequest = HealthRequest()
@@ -63,6 +61,20 @@ class DeployRequest(Payload):
     lock: LockClaim | None = None
     wait_seconds: float = Field(default=300, ge=0, le=3_600, allow_inf_nan=False)
     timeout_seconds: float = Field(default=900, gt=0, le=7_200, allow_inf_nan=False)
+
+
+class DeployRequest(Deploying):
+    """What `deploy_service` takes."""
+
+    repo: Location
+    head: RefName
+
+
+class ArtifactRequest(Deploying):
+    """What `deploy_artifact` takes: a wheel or sdist on this machine, and the checksum it must have."""
+
+    artifact: AbsolutePath
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{64}$")] | None = None
 
 
 class CheckRequest(Payload):
