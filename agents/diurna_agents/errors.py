@@ -10,7 +10,9 @@ Refused
 ├── NeedsModel                 what was asked for needs a language model, and there is none
 └── Conflict
     ├── BranchTaken            a branch of this name holds something else
-    └── DeploymentBusy         another deployment holds the directory
+    ├── ConfigurationBusy      another change holds the file, or the file is not what was expected
+    ├── DeploymentBusy         another deployment holds the directory
+    └── ServiceBusy            another task holds the service
 Unavailable
 ├── ModelFailed                the language model did not answer
 └── ToolFailed                 a tool of ours did not do its work
@@ -110,6 +112,22 @@ class DeploymentBusy(Conflict):
         super().__init__(f"deploy_to: {shown(deploy_to)} is held by {holder}; waited {waited_seconds:g} s for it")
         self.deploy_to = deploy_to
         self.holder = holder
+
+
+class ServiceBusy(Conflict):
+    """Another task holds `service` for longer than this one may wait."""
+
+    code = "service_busy"
+
+    def __init__(self, service: str, waited_seconds: float) -> None:
+        super().__init__(f"service: {shown(service)} is held by another task; waited {waited_seconds:g} s for it")
+        self.service = service
+
+
+class ConfigurationBusy(Conflict):
+    """The file `file` is held by another change, or is not the one this change was made for."""
+
+    code = "configuration_busy"
 
 
 class ModelFailed(Unavailable):

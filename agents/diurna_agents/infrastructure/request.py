@@ -13,7 +13,8 @@ from diurna_schemas.ids import Id
 Word = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 
 
-def _web(value: str) -> str:
+def web_address(value: str) -> str:
+    """`value` where it is the address of a page."""
     if not value.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
     return value
@@ -30,7 +31,7 @@ class HealthRequest(Payload):
     """
 
     command: Word | Annotated[list[Word], Field(min_length=1, max_length=100)] | None = None
-    url: Annotated[Word, AfterValidator(_web)] | None = None
+    url: Annotated[Word, AfterValidator(web_address)] | None = None
     module: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]{0,200}$")] | None = None
     attempts: int = Field(default=3, ge=1, le=100)
     timeout_seconds: float = Field(default=30, gt=0, le=600, allow_inf_nan=False)
