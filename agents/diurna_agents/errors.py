@@ -7,6 +7,7 @@ Refused
 │   └── ReleaseNotFound        there is no such release to go back to
 ├── UnrelatedHistories         base and head share no commit
 ├── UnsafeTree                 a tree that must not be written to a disk
+├── NothingToDocument          the tree holds nothing a document of this kind could be made from
 ├── NeedsModel                 what was asked for needs a language model, and there is none
 └── Conflict
     ├── BranchTaken            a branch of this name holds something else
@@ -76,6 +77,16 @@ class UnsafeTree(Refused):
     """The tree holds a path or an amount that must not be written to a disk."""
 
     code = "unsafe_tree"
+
+
+class NothingToDocument(Refused):
+    """The tree holds nothing that a document of this `kind` could be made from."""
+
+    code = "nothing_to_document"
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"kind: no {kind} can be written: {detail}")
+        self.kind = kind
 
 
 class NeedsModel(Refused):
