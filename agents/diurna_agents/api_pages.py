@@ -128,7 +128,7 @@ def _section(section: Any) -> Iterator[str]:
             yield from (f"> **{section.title or 'Note'}**: {getattr(words, 'description', words)}".strip(), "")
         case _ if isinstance(section.value, list):
             yield from (f"**{section.title or section.kind.value.capitalize()}**", "")
-            for item in section.value:
+            for item in _listed(section):
                 name = getattr(item, "name", "") or ""
                 annotation = getattr(item, "annotation", None)
                 shown = " ".join(
@@ -139,6 +139,10 @@ def _section(section: Any) -> Iterator[str]:
             yield ""
         case _:
             yield from (str(section.value), "")
+
+
+def _listed(section: Any) -> list[Any]:
+    return list(section.value)
 
 
 def _modules(package: griffe.Module) -> Iterator[griffe.Module]:

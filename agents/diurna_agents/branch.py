@@ -153,8 +153,7 @@ def _tree(repo: Repo, change: Change) -> ObjectID:
         listed.append((raw, mode, blob.id))
     tree = repo[root]
     assert isinstance(tree, Tree)
-    made = commit_tree_changes(store, tree, listed)
-    return made if isinstance(made, bytes) else made.id
+    return commit_tree_changes(store, tree, listed)
 
 
 def _mode(repo: Repo, root: ObjectID, parts: list[bytes]) -> int:

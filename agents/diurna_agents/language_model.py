@@ -187,8 +187,7 @@ class _Conversation:
 
 def _words(message: BaseMessage) -> str:
     """The text of a message, whatever parts its provider makes it of."""
-    text: object = message.text
-    return text if isinstance(text, str) else str(cast("Any", text)())
+    return str(message.text)
 
 
 def _bounded(text: str, characters_max: int) -> str:

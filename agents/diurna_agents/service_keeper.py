@@ -55,7 +55,7 @@ class Keeper:
         signal.set_wakeup_fd(self._wake)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, _wake_up)
         self._stop_leftover()
         brief_lives = 0
         while not self._told_to_stop:
@@ -161,6 +161,10 @@ def read_state(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found
+
+
+def _wake_up(*_: object) -> None:
+    """A handler is needed for the signal to be noticed; what it means is looked up elsewhere."""
 
 
 def _signal_group(pid: int, number: signal.Signals) -> None:

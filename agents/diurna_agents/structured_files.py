@@ -44,7 +44,8 @@ class Document:
                 return tomlkit.dumps(self.root).encode()
             case "yaml":
                 stream = io.BytesIO()
-                _yaml().dump(self.root, stream)
+                yaml: Any = _yaml()
+                yaml.dump(self.root, stream)
                 return stream.getvalue()
 
 
@@ -103,7 +104,8 @@ def plain(value: Any) -> Any:
 
 
 def _read_yaml(text: str) -> Any:
-    return _yaml().load(text)
+    yaml: Any = _yaml()
+    return yaml.load(text)
 
 
 def _yaml() -> YAML:

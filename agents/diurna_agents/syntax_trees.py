@@ -152,7 +152,8 @@ def _imported(module: str, tree: ast.Module, *, is_package: bool) -> Iterator[tu
         match node:
             case ast.Import(names=names):
                 for alias in names:
-                    yield (alias.asname, alias.name) if alias.asname else (alias.name.partition(".")[0],) * 2
+                    first = alias.name.partition(".")[0]
+                    yield (alias.asname, alias.name) if alias.asname else (first, first)
             case ast.ImportFrom(module=origin, names=names, level=level):
                 parts = module.split(".") + ["__init__"] * is_package
                 base = ".".join(parts[: len(parts) - level]) if level else ""

@@ -155,7 +155,7 @@ def _volume(value: Any) -> str:
 
 
 def _command(value: Any) -> str:
-    return " ".join(map(str, value)) if isinstance(value, list) else str(value or "")
+    return " ".join(map(str, _sequence(value)))
 
 
 def _names(value: Any) -> list[str]:

@@ -54,7 +54,7 @@ class SuiteRun:
 
     def as_json(self) -> dict[str, object]:
         """As an answer holds it; what the tools said is told where something went wrong."""
-        shown = {
+        shown: dict[str, object] = {
             "outcome": self.outcome,
             "reason": self.reason,
             "tests": self.tests,

@@ -202,11 +202,11 @@ def _fitted(modules: Sequence[Json], notes: list[str]) -> list[Json]:
 
 
 def _without_calls(module: Json) -> Json:
-    return _mapped(module, lambda symbol: {name: value for name, value in symbol.items() if name != "calls"})
+    return _without("calls", module)
 
 
 def _without_docstrings(module: Json) -> Json:
-    return _mapped(module, lambda symbol: {name: value for name, value in symbol.items() if name != "docstring"})
+    return _without("docstring", module)
 
 
 def _names_alone(module: Json) -> Json:
@@ -214,9 +214,14 @@ def _names_alone(module: Json) -> Json:
     return {**module, **names, "functions": [one["name"] for one in module["functions"]], "imports": []}
 
 
-def _mapped(module: Json, change: Any) -> Json:
-    classes = [{**change(one), "methods": [change(method) for method in one["methods"]]} for one in module["classes"]]
-    return {**module, "classes": classes, "functions": [change(one) for one in module["functions"]]}
+def _without(what: str, module: Json) -> Json:
+    def stripped(symbol: Json) -> Json:
+        return {name: value for name, value in symbol.items() if name != what}
+
+    classes = [
+        {**stripped(one), "methods": [stripped(method) for method in one["methods"]]} for one in module["classes"]
+    ]
+    return {**module, "classes": classes, "functions": [stripped(one) for one in module["functions"]]}
 
 
 def _summary(modules: Sequence[Json], languages: Json) -> str:

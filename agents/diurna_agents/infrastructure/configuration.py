@@ -12,14 +12,14 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, cast
 
 from pydantic import Field, StringConstraints
 
 from diurna_agents.environment_checks import Check
 from diurna_agents.errors import ConfigurationBusy
+from diurna_agents.infrastructure.config_checks import Difference, checked_by_schema, checked_types, differences
 from diurna_agents.infrastructure.keeping import Kept
-from diurna_agents.infrastructure.merge_patch import Difference, checked_by_schema, checked_types, differences, merge
 from diurna_agents.infrastructure.services import (
     Declared,
     Service,
@@ -33,6 +33,7 @@ from diurna_agents.payload import AbsolutePath, validated
 from diurna_agents.structured_files import Document, Format, format_of, parsed, plain, read_document
 from diurna_agents.workspace import Report, Workspace
 from diurna_schemas.errors import InvalidInput
+from diurna_schemas.merge_patch import merged
 
 _CHANGES_NAMED_MAX: Final = 200
 _WAIT_SECONDS: Final = 30.0
@@ -124,7 +125,7 @@ def _prepared(request: ConfigRequest, path: Path) -> _Change:
     if request.expected_sha256 is not None and request.expected_sha256.lower() != found:
         raise ConfigurationBusy(f"file: {path} has the checksum {found}, not {request.expected_sha256}")
     before = dict(document.plain)
-    wanted = merge(before, request.updates)
+    wanted = merged(before, request.updates)
     schema = _schema(request)
     if schema is not None:
         checked_by_schema(wanted, schema)
@@ -154,7 +155,7 @@ def _merge_into(root: Any, updates: Mapping[str, Any]) -> None:
         elif isinstance(value, Mapping):
             if not isinstance(root.get(name), Mapping):
                 root[name] = {}
-            _merge_into(root[name], value)
+            _merge_into(root[name], cast("Mapping[str, Any]", value))
         else:
             root[name] = value
 

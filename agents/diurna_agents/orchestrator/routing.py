@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pydantic import Field
 
-from diurna import AgentRequestEvent, EventBus, RegistryClient
+from diurna import AgentRequestEvent, AgentResponseEvent, EventBus, RegistryClient
 from diurna_agents.payload import Payload, validated
 from diurna_agents.workspace import Report, Workspace
 from diurna_schemas.agents import STALE_AFTER_MS
@@ -88,6 +88,8 @@ async def route_request(
     answer: dict[str, Any] = {"capability": capability, "candidates": [asdict(one) for one in candidates]}
     if not given.forward:
         return {**answer, "agent_id": able[0].agent_id, "reason": _reason(able[0], able), "response": None}
+    response: AgentResponseEvent | None = None
+    chosen = able[0]
     for chosen in able:
         response = await bus.request_agent(
             AgentRequestEvent(
@@ -104,7 +106,7 @@ async def route_request(
         )
         if response.metadata.get("code") != "agent_offline":
             break
-    shown = response.model_dump(mode="json")
+    shown = None if response is None else response.model_dump(mode="json")
     return {**answer, "agent_id": chosen.agent_id, "reason": _reason(chosen, able), "response": shown}
 
 

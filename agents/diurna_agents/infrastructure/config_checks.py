@@ -1,4 +1,4 @@
-"""JSON merge patches (RFC 7396) on plain values: what they make, what they change, whether that is allowed."""
+"""Whether an update of a configuration is allowed, by its types or by a schema, and what it changes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, cast
 
-from jsonschema.exceptions import SchemaError, best_match
+import jsonschema.exceptions
+from jsonschema.exceptions import SchemaError
 from jsonschema.validators import validator_for
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
 from diurna_schemas.errors import InvalidInput
 
+exceptions: Any = jsonschema.exceptions
+"""Its annotations leave the errors' types open."""
 Plain = Mapping[str, Any]
 
 
@@ -23,20 +26,6 @@ class Difference:
     path: str
     kind: Literal["added", "changed", "removed"]
     type: str
-
-
-def merge(before: Plain, updates: Plain) -> dict[str, Any]:
-    """What the patch makes of a document."""
-    after = dict(before)
-    for name, value in updates.items():
-        if value is None:
-            after.pop(name, None)
-        elif isinstance(value, Mapping):
-            inner = after.get(name)
-            after[name] = merge(cast("Plain", inner) if isinstance(inner, Mapping) else {}, cast("Plain", value))
-        else:
-            after[name] = value
-    return after
 
 
 def differences(before: Plain, after: Plain, path: str = "") -> Iterator[Difference]:
@@ -61,24 +50,27 @@ def checked_types(before: Plain, updates: Plain, *, allow_new: bool, path: str =
             if value is not None and not allow_new:
                 raise InvalidInput(place, value, "there is no such name in the file; set allow_new to add one")
             continue
-        there = before[name]
+        there: object = before[name]
         if value is None or there is None:
             continue
         if isinstance(value, Mapping) and isinstance(there, Mapping):
             checked_types(cast("Plain", there), cast("Plain", value), allow_new=allow_new, path=place)
-        elif not (type_of(value) == type_of(there) or (type_of(there), type_of(value)) == ("number", "integer")):
-            raise InvalidInput(place, value, f"the file has {_a(type_of(there))} there, this is {_a(type_of(value))}")
+            continue
+        is_type, was_type = type_of(cast("object", value)), type_of(there)
+        if is_type != was_type and (was_type, is_type) != ("number", "integer"):
+            raise InvalidInput(
+                place, cast("object", value), f"the file has {_a(was_type)} there, this is {_a(is_type)}"
+            )
 
 
 def checked_by_schema(document: Plain, schema: Plain) -> None:
     """Holds the document to a JSON Schema. Raises `InvalidInput` naming the value; nothing is fetched for a `$ref`."""
     kind: Any = validator_for(schema)
-    registry: Any = Registry()
+    nothing_else: Any = cast("Any", Registry)()
     try:
         kind.check_schema(schema)
-        found: Any = best_match(
-            kind(schema, registry=registry, format_checker=kind.FORMAT_CHECKER).iter_errors(document)
-        )
+        judge = kind(schema, registry=nothing_else, format_checker=kind.FORMAT_CHECKER)
+        found: Any = exceptions.best_match(judge.iter_errors(document))
     except SchemaError as error:
         raise InvalidInput("schema", dict(schema), f"it is no JSON Schema: {error.message[:200]}") from error
     except Unresolvable as error:
