@@ -51,7 +51,7 @@ _KEY_S_END: Final = re.compile(
 )
 _FORMS: Final = re.compile(
     r"\b(?:gh[pousr]_|github_pat_|glpat-|glrt-|xox[abeprs]-|xapp-|sk-|[rsw]k_live_|[rs]k_test_|whsec_|npm_|hf_|pypi-"
-    r"|dckr_pat_|SG\.|ya29\.|AIza|shpat_|lin_api_|dop_v1_|eyJ[\w-]{8,}\.)[\w.-]{8,}"
+    r"|dckr_pat_|SG\.|ya29\.|AIza|shpat_|lin_api_|dop_v1_|eyJ[\w-]{8,}\.)[\w.-]{7,}[\w-]"
     r"|\b(?:AKIA|ASIA)[0-9A-Z]{8,}"
 )
 _USER_AND_PASSWORD: Final = re.compile(r"(?<=://)[^/\s:@\"']*:[^/\s@\"']+(?=@)")
