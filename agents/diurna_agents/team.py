@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, Final
 
-from diurna import Agent, AgentCapability, AgentRequestEvent, AgentResponseEvent, AgentResponseStatus, Rejected
+from diurna import Agent, AgentCapability, AgentRequestEvent, AgentResponseEvent, AgentResponseStatus
 from diurna.agent import Context
 from diurna.connection import Connection
 from diurna.redaction import Redactor
@@ -154,7 +154,7 @@ def handlers_of(member: Member) -> Handlers:
 def handler_of(
     work: Work, workspace: Workspace
 ) -> Callable[[AgentRequestEvent, Context], Awaitable[dict[str, Any] | AgentResponseEvent]]:
-    """A work function as a handler: its refusals become the answer "rejected", with its own words."""
+    """A work function as a handler: its refusals become the answer "rejected", with its own words and its code."""
     takes_request = "request" in inspect.signature(work).parameters
 
     async def handle(request: AgentRequestEvent, context: Context) -> dict[str, Any] | AgentResponseEvent:
@@ -166,18 +166,19 @@ def handler_of(
         try:
             answer = await work(request.payload, workspace=workspace, report=told, **more)
         except Refused as error:
-            raise Rejected(str(error)) from error
-        return _response(request, answer) if isinstance(answer, Answer) else answer
+            return _response(request, "rejected", error=str(error), metadata={"code": error.code})
+        if isinstance(answer, Answer):
+            return _response(request, answer.status, result=answer.result, error=answer.error)
+        return answer
 
     return handle
 
 
-def _response(request: AgentRequestEvent, answer: Answer) -> AgentResponseEvent:
+def _response(request: AgentRequestEvent, status: str, **more: Any) -> AgentResponseEvent:
     return AgentResponseEvent(
         request_id=request.request_id,
         source_agent=request.target_agent,
         target_agent=request.source_agent,
-        status=AgentResponseStatus(answer.status),
-        result=answer.result,
-        error=answer.error,
+        status=AgentResponseStatus(status),
+        **more,
     )

@@ -166,6 +166,7 @@ def test_what_needs_a_model_says_so_where_there_is_none(answers: dict[str, dict[
     answer = answers["generate_code"]
     assert (answer["status"], answer["result"]) == ("rejected", None)
     assert answer["error"].startswith("generate_code needs a language model and none is configured")
+    assert answer["metadata"]["code"] == "needs_model"
 
 
 def test_a_delegated_task_is_told_step_by_step_on_the_log(desk: Desk, answers: dict[str, dict[str, Any]]) -> None:

@@ -101,6 +101,7 @@ def test_results_are_filled_into_payloads_and_what_is_missing_is_named():
     st.recursive(
         st.one_of(st.none(), st.integers(), st.text()),
         lambda inner: st.lists(inner) | st.dictionaries(st.text("ab"), inner),
+        max_leaves=8,
     )
 )
 def test_a_payload_without_references_stays_as_it_is(payload: Any):

@@ -13,7 +13,7 @@ from diurna import AgentRequestEvent, AgentResponseEvent, EventBus, RegistryClie
 from diurna_agents.payload import Payload, validated
 from diurna_agents.workspace import Report, Workspace
 from diurna_schemas.agents import STALE_AFTER_MS
-from diurna_schemas.errors import AgentOffline
+from diurna_schemas.errors import Refused
 from diurna_schemas.ids import Name
 from diurna_schemas.shapes import AgentInfo, now
 
@@ -71,7 +71,7 @@ async def route_request(
     registry: RegistryClient,
     bus: EventBus,
 ) -> dict[str, Any]:
-    """Chooses the agent for a request. Raises `AgentOffline` where nobody can take it.
+    """Chooses the agent for a request. Raises `Refused` where nobody can take it, with the reason for each.
 
     Answers `agent_id`, `reason` and the `candidates`; with `forward`, also the `response`, and where an agent turned
     out to be offline, the next one is asked.
@@ -83,7 +83,7 @@ async def route_request(
     able = [one for one in candidates if one.why_not is None]
     if not able:
         known = "; ".join(f"{one.agent_id}: {one.why_not}" for one in candidates) or "nobody has it"
-        raise AgentOffline("any", f"no agent can take {capability!r}: {known}")
+        raise Refused(f"request_type: no agent can take {capability!r}: {known}", code="no_candidate")
     await report("routed", {"agent_id": able[0].agent_id, "candidates": len(candidates)})
     answer: dict[str, Any] = {"capability": capability, "candidates": [asdict(one) for one in candidates]}
     if not given.forward:
