@@ -19,6 +19,7 @@ from diurna.connection import Connection
 from diurna.documents import json_text, validated
 from diurna.handlers import AnyHandler, Handlers, Rejected
 from diurna.presence import Presence
+from diurna.redaction import PATTERNS, Redactor
 from diurna.responses import command_id_of
 from diurna.seen import Seen
 from diurna.settings import ClientSettings
@@ -45,7 +46,8 @@ class Agent(Client):
     Handlers are `async def`, or plain functions, which run in threads. They run at least once; what they return is the
     answer, `Rejected` says no, any other exception is an error. `concurrency` is how many requests it takes at once.
     Without `capabilities`, the request types it has handlers for are its capabilities. The HTTP server listens on
-    `port`, 0 being any free one; None serves nothing.
+    `port`, 0 being any free one; None serves nothing. What looks like a secret is masked in answers, errors and
+    progress before they go to the log; `redactor=None` leaves answers and progress as they are.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class Agent(Client):
         base_url: str | None = None,
         heartbeat_seconds: float = 10.0,
         shutdown_seconds: float = 20.0,
+        redactor: Redactor | None = PATTERNS,
         connection: Connection | None = None,
         settings: ClientSettings | None = None,
     ) -> None:
@@ -81,7 +84,7 @@ class Agent(Client):
         self._host, self._port = host, port
         self._heartbeat_seconds = heartbeat_seconds
         self._shutdown_seconds = shutdown_seconds
-        self._handlers = Handlers(agent_id, concurrency)
+        self._handlers = Handlers(agent_id, concurrency, redactor)
         self._handlers.add_default(AgentRequestType.GET_STATUS, self._get_status)
         self._workers: Workers | None = None
         self._presence: Presence | None = None

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from diurna import Agent
+    from diurna import AgentRequestEvent
     from diurna.connection import Connection
     from diurna.settings import ClientSettings
+    from diurna_agents.language_model import LanguageModel
+    from diurna_agents.surroundings import Surroundings
     from diurna_workflows.approvals import ReadDecision
     from diurna_workflows.state import JsonObject
 
@@ -100,33 +102,45 @@ def agent(agent_id: str, *, work_dir: Path | None = None) -> Role:
         from diurna.connection import Connection
         from diurna.settings import ClientSettings, state_dir
         from diurna_agents import team
+        from diurna_agents.surroundings import Surroundings
         from diurna_agents.workspace import Workspace
         from diurna_deploy.environment import inherited
 
         client = ClientSettings.load()
         workspace = Workspace((work_dir or state_dir() / "work") / agent_id, environment=inherited())
-        async with await Connection.open(client, source=f"/agents/{agent_id}") as connection:
-            found = team.build(agent_id, workspace=workspace, connection=connection)
-            async with AsyncExitStack() as stack:
-                if agent_id == ORCHESTRATOR:
-                    await stack.enter_async_context(_orchestrating(found, connection, client))
-                await stack.enter_async_context(found.running())
-                ready()
-                if agent_id == ORCHESTRATOR:
-                    from diurna_workflows.manager import warm_up
+        async with await Connection.open(client, source=f"/agents/{agent_id}") as connection, AsyncExitStack() as stack:
+            if agent_id == ORCHESTRATOR:
+                surroundings = await stack.enter_async_context(_orchestrating(connection, client))
+            else:
+                surroundings = Surroundings(model=_model())
+            found = team.build(agent_id, workspace=workspace, surroundings=surroundings, connection=connection)
+            await stack.enter_async_context(found.running())
+            ready()
+            if agent_id == ORCHESTRATOR:
+                from diurna_workflows.manager import warm_up
 
-                    await asyncio.to_thread(warm_up)
-                await _until_cancelled()
+                await asyncio.to_thread(warm_up)
+            await _until_cancelled()
 
     return run
 
 
+def _model() -> LanguageModel | None:
+    """The language model this process was told, loaded when it is first needed."""
+    from diurna_agents.language_model import LanguageModel
+    from diurna_deploy.settings import Settings
+
+    name = Settings.load().model
+    return None if name is None else LanguageModel.named(name)
+
+
 @asynccontextmanager
-async def _orchestrating(agent: Agent, connection: Connection, client: ClientSettings) -> AsyncGenerator[None]:
-    """Lets the orchestrator drive workflows, and stops those that run when it ends."""
-    from diurna import AgentRequestEvent, EventBus, Refused, Rejected, ResourceLockManager
+async def _orchestrating(connection: Connection, client: ClientSettings) -> AsyncGenerator[Surroundings]:
+    """What the orchestrator needs: a bus, the registry, and workflows to drive, which stop when it ends."""
+    from diurna import EventBus, RegistryClient, ResourceLockManager
+    from diurna_agents.surroundings import Surroundings
     from diurna_workflows.manager import WorkflowManager
-    from diurna_workflows.orchestrator import execute_task
+    from diurna_workflows.orchestrator import execute_task, running_workflows
 
     async with (
         EventBus(connection, agent_id=ORCHESTRATOR) as bus,
@@ -135,17 +149,22 @@ async def _orchestrating(agent: Agent, connection: Connection, client: ClientSet
     ):
         manager = WorkflowManager(bus, connection, read_decision=read_decision, locks=locks)
 
-        @agent.on_request("execute_task")
         async def drive(request: AgentRequestEvent) -> JsonObject:
-            try:
-                return await execute_task(request.payload, manager=manager)
-            except Refused as error:
-                raise Rejected(str(error)) from error
+            return await execute_task(request.payload, manager=manager)
 
+        registry = None if client.api_url is None else RegistryClient(client.api_url, ORCHESTRATOR)
         try:
-            yield
+            yield Surroundings(
+                model=_model(),
+                bus=bus,
+                registry=registry,
+                drive_workflow=drive,
+                describe=lambda: running_workflows(manager),
+            )
         finally:
             await manager.close()
+            if registry is not None:
+                await registry.close()
 
 
 @asynccontextmanager
