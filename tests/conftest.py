@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from support import distribution
 from support.stack import Databases, Embedded, kafka, postgres
@@ -14,9 +16,12 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     return distribution.workers(config)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling:
+    return distribution.ByModule(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    distribution.share_out(items)
+    distribution.longest_first(items)
 
 
 @pytest.fixture(scope="session")

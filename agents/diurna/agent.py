@@ -19,6 +19,7 @@ from diurna.connection import Connection
 from diurna.documents import json_text, validated
 from diurna.handlers import AnyHandler, Handlers, Rejected
 from diurna.presence import Presence
+from diurna.redaction import PATTERNS, Redactor
 from diurna.responses import command_id_of
 from diurna.seen import Seen
 from diurna.settings import ClientSettings
@@ -26,11 +27,11 @@ from diurna.workers import DISPATCHED, ENDINGS, Context, Workers
 from diurna_schemas import topics
 from diurna_schemas.agents import AgentDeregistered, AgentWentStale, Capability, RegisterAgent
 from diurna_schemas.errors import InvalidInput
-from diurna_schemas.ids import checked_name
+from diurna_schemas.ids import checked_id, checked_name
 from diurna_schemas.shapes import AgentCapability, AgentRequestEvent, AgentRequestType, AgentResponseEvent
 from diurna_streams.log import TopicPartition
 
-__all__ = ["Agent", "Context", "Rejected"]
+__all__ = ["Agent", "Context", "Rejected", "new_instance_id"]
 
 _log = structlog.get_logger(__name__)
 
@@ -39,13 +40,19 @@ HEARTBEAT_SECONDS_MAX: Final = 30.0
 _TYPES: Final = ENDINGS | {DISPATCHED, AgentWentStale.type_name, AgentDeregistered.type_name}
 
 
+def new_instance_id(agent_id: str) -> str:
+    """A name for one more process of an agent."""
+    return f"{agent_id}:{uuid.uuid4().hex[:12]}"
+
+
 class Agent(Client):
     """One process of an agent, an instance. Several instances of one `agent_id` share its requests.
 
     Handlers are `async def`, or plain functions, which run in threads. They run at least once; what they return is the
     answer, `Rejected` says no, any other exception is an error. `concurrency` is how many requests it takes at once.
     Without `capabilities`, the request types it has handlers for are its capabilities. The HTTP server listens on
-    `port`, 0 being any free one; None serves nothing.
+    `port`, 0 being any free one; None serves nothing. What looks like a secret is masked in answers, errors and
+    progress before they go to the log; `redactor=None` leaves answers and progress as they are.
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class Agent(Client):
         base_url: str | None = None,
         heartbeat_seconds: float = 10.0,
         shutdown_seconds: float = 20.0,
+        redactor: Redactor | None = PATTERNS,
+        instance_id: str | None = None,
         connection: Connection | None = None,
         settings: ClientSettings | None = None,
     ) -> None:
@@ -70,7 +79,7 @@ class Agent(Client):
             raise InvalidInput("heartbeat_seconds", heartbeat_seconds, f"at most {HEARTBEAT_SECONDS_MAX:g} seconds")
         if not 1 <= concurrency <= 1000:
             raise InvalidInput("concurrency", concurrency, "1 to 1000 requests at once are allowed")
-        self.instance_id = f"{agent_id}:{uuid.uuid4().hex[:12]}"
+        self.instance_id = new_instance_id(agent_id) if instance_id is None else checked_id("instance_id", instance_id)
         self.concurrency = concurrency
         self.base_url = base_url or ""
         self._agent_name = agent_name or agent_id
@@ -81,7 +90,7 @@ class Agent(Client):
         self._host, self._port = host, port
         self._heartbeat_seconds = heartbeat_seconds
         self._shutdown_seconds = shutdown_seconds
-        self._handlers = Handlers(agent_id, concurrency)
+        self._handlers = Handlers(agent_id, concurrency, redactor)
         self._handlers.add_default(AgentRequestType.GET_STATUS, self._get_status)
         self._workers: Workers | None = None
         self._presence: Presence | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import re
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
-from diurna.documents import json_text
+from diurna.documents import json_text, json_value
+from diurna.redaction import PATTERNS, Redactor
 from diurna_schemas.agents import ResponseStatus
 from diurna_schemas.errors import InvalidInput, shown
 from diurna_schemas.ids import checked_name
@@ -44,10 +44,14 @@ class Outcome:
 
 
 class Handlers:
-    """The handlers of one agent by request type. Those that are no coroutines run in threads, at most `threads`."""
+    """The handlers of one agent by request type. Those that are no coroutines run in threads, at most `threads`.
 
-    def __init__(self, agent_id: str, threads: int) -> None:
+    With a `redactor`, what they return is masked before it goes to the log; errors are masked in any case.
+    """
+
+    def __init__(self, agent_id: str, threads: int, redactor: Redactor | None = PATTERNS) -> None:
         self._agent_id = agent_id
+        self._redactor = redactor
         self._by_type: dict[str, Handler] = {}
         self._defaults: dict[str, Handler] = {}
         self._threads = ThreadPoolExecutor(max(1, threads), thread_name_prefix=f"{agent_id}-handler")
@@ -81,11 +85,15 @@ class Handlers:
             error = f"{self._agent_id} does not know the request type {shown(request_type)}, only {known}"
             return Outcome("rejected", error=error)
         try:
-            return outcome_of(await self._call(handler, request, context))
+            return outcome_of(await self._call(handler, request, context), self._redactor)
         except Rejected as error:
-            return Outcome("rejected", error=clean(error.reason))
+            return Outcome("rejected", error=clean(error.reason, self._redactor or PATTERNS))
         except Exception as error:
-            return Outcome("error", error=clean(f"{type(error).__name__}: {error}"))
+            return Outcome("error", error=clean(f"{type(error).__name__}: {error}", self._redactor or PATTERNS))
+
+    def masked(self, value: Any) -> Any:
+        """A value as it may go to the log."""
+        return value if self._redactor is None else self._redactor.value(value)
 
     def close(self) -> None:
         """Takes no more calls. A thread that is still at work cannot be stopped; it is not waited for."""
@@ -99,38 +107,29 @@ class Handlers:
         return await result if inspect.isawaitable(result) else result
 
 
-def outcome_of(result: object) -> Outcome:
+def outcome_of(result: object, redactor: Redactor | None = PATTERNS) -> Outcome:
     """What a handler's return value means: any JSON value, a pydantic model, or a whole AgentResponseEvent."""
+
+    def document(field: str, value: object) -> str:
+        text = json_text(field, value)
+        # Masked as plain values: what else JSON can be made of, such as dataclasses, has texts inside too.
+        return json_text(field, redactor.value(json_value(text))) if redactor and redactor.may_find_in(text) else text
+
     if isinstance(result, AgentResponseEvent):
         return Outcome(
             result.status.value,
-            None if result.result is None else json_text("result", result.result),
-            None if result.error is None else clean(result.error),
-            json_text("metadata", result.metadata),
+            None if result.result is None else document("result", result.result),
+            None if result.error is None else clean(result.error, redactor or PATTERNS),
+            document("metadata", result.metadata),
         )
     if isinstance(result, BaseModel):
         result = result.model_dump(mode="json")
-    return Outcome("success", json_text("result", result))
+    return Outcome("success", document("result", result))
 
 
-_SECRETS: Final = (
-    (re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"), "***"),
-    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{8,}"), r"\1 ***"),
-    (re.compile(r"\b(?:gh[pousr]_|github_pat_|glpat-|xox[abprs]-|sk-|AKIA)[\w-]{8,}"), "***"),
-    (
-        re.compile(
-            r"(?i)([\w-]*(?:password|passwd|secret|token|api[_-]?key|access[_-]?key|credential)[\w-]*['\"]?\s*[=:]\s*)"
-            r"(?:'[^']*'|\"[^\"]*\"|[^\s,;&)'\"]+)"
-        ),
-        r"\1***",
-    ),
-)
-
-
-def clean(text: str) -> str:
+def clean(text: str, redactor: Redactor = PATTERNS) -> str:
     """An error fit for the log, which never forgets: what looks like a secret is masked, and its length is bounded."""
-    for pattern, mask in _SECRETS:
-        text = pattern.sub(mask, text)
+    text = redactor.text(text)
     return text if len(text) <= ERROR_CHARACTERS_MAX else f"{text[:ERROR_CHARACTERS_MAX]}… ({len(text)} characters)"
 
 

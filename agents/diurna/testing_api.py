@@ -192,7 +192,15 @@ def _agent(tables: Tables, agent: Agent) -> dict[str, Any]:
         "created_at": iso(agent.created_at_ms),
         "updated_at": iso(agent.updated_at_ms),
         "instances": [
-            {"instance_id": one.instance_id, "status": one.status, "concurrency": one.concurrency} for one in instances
+            {
+                "instance_id": one.instance_id,
+                "status": one.status,
+                "concurrency": one.concurrency,
+                "in_flight": 0
+                if (beat := tables.heartbeats.get(one.agent_id, one.instance_id)) is None
+                else beat.in_flight,
+            }
+            for one in instances
         ],
     }
 

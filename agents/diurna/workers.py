@@ -12,8 +12,9 @@ import structlog
 
 from diurna.bus import EventBus
 from diurna.connection import Connection
-from diurna.handlers import Handlers, Outcome
+from diurna.handlers import Handlers, Outcome, clean
 from diurna.metrics import HANDLER_SECONDS, HANDLERS_ACTIVE
+from diurna.redaction import PATTERNS
 from diurna.responses import command_id_of, request_of
 from diurna.seen import Seen
 from diurna_schemas import agents
@@ -46,12 +47,13 @@ class Context:
     instance_id: str
     attempt: int
     deadline_seconds: float
+    masked: Callable[[Any], Any] = PATTERNS.value
 
     async def report(self, step: str, details: Mapping[str, Any] | None = None) -> Position:
         """Tells everyone how far the request is: a `task.progress` broadcast with the request's correlation id."""
         return await self.bus.emit(
             "task.progress",
-            {"request_id": self.request.request_id, "step": step, "details": dict(details or {})},
+            {"request_id": self.request.request_id, "step": step, "details": self.masked(dict(details or {}))},
             source=self.agent_id,
             correlation_id=self.request.correlation_id,
         )
@@ -137,7 +139,9 @@ class Workers:
         began = time.perf_counter()
         try:
             request = request_of(event.request)
-            context = Context(self._bus, request, self._agent_id, event.instance_id, attempt, seconds)
+            context = Context(
+                self._bus, request, self._agent_id, event.instance_id, attempt, seconds, self._handlers.masked
+            )
             async with asyncio.timeout(seconds):
                 outcome = await self._handlers.handle(request, context)
         except TimeoutError:
@@ -149,7 +153,7 @@ class Workers:
             self._observe(event, "cancelled", began)
             raise
         except DiurnaError as error:
-            outcome = Outcome("error", error=f"{type(error).__name__}: {error}")
+            outcome = Outcome("error", error=clean(f"{type(error).__name__}: {error}"))
         self._observe(event, outcome.status, began)
         if (running := self._running.get(request_id)) is not None and running.attempt == attempt:
             running.is_answering = True

@@ -56,6 +56,12 @@ def for_analysis(environment: Mapping[str, str], *, home: Path) -> dict[str, str
     return {**_chosen(environment, frozenset({"PATH", "LANG", "TMPDIR"}), prefixes=("LC_",)), "HOME": str(home)}
 
 
+def for_services(environment: Mapping[str, str]) -> dict[str, str]:
+    """For services that are kept running: what everybody sees, and the user's home; the rest they declare."""
+    chosen = _chosen(environment, _EVERYBODY | {"HOME", "USER", "LOGNAME"}, prefixes=("LC_",))
+    return {**chosen, "PYTHONUNBUFFERED": "1"}
+
+
 def for_foreign_code(environment: Mapping[str, str], *, home: Path, virtual_environment: Path) -> dict[str, str]:
     """For the repository's own tests and programs: its environment first on PATH, a home of its own.
 

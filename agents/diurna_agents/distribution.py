@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tarfile
 import zipfile
 from collections.abc import Mapping
@@ -66,6 +67,12 @@ async def build(uv: Uv, output: Path, *, python: str, sdist: bool, timeout_secon
     return Built(finished, _only(output, "*.whl"), _only(output, "*.tar.gz"))
 
 
+async def build_from_sdist(uv: Uv, sdist: Path, output: Path, *, timeout_seconds: float) -> Built:
+    """Builds the wheel of an sdist."""
+    finished = await uv.run("build", "--wheel", "--out-dir", output, sdist, timeout_seconds=timeout_seconds)
+    return Built(finished, _only(output, "*.whl"), sdist)
+
+
 async def read_wheel(path: Path) -> WheelFacts:
     """The facts in a wheel's metadata, and what is wrong with them."""
     return await asyncio.to_thread(_read_wheel, path)
@@ -76,11 +83,24 @@ async def read_sdist(path: Path) -> RawMetadata | None:
     return await asyncio.to_thread(_read_sdist, path)
 
 
+def checksum(file: Path) -> str:
+    """The SHA-256 of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
+
+
 def _only(directory: Path, pattern: str) -> Path | None:
     return next(iter(sorted(directory.glob(pattern))), None)
 
 
 def _read_wheel(path: Path) -> WheelFacts:
+    try:
+        return _wheel_facts(path)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        return WheelFacts("", "", None, [], [], [], [f"the wheel cannot be read: {error}"])
+
+
+def _wheel_facts(path: Path) -> WheelFacts:
     problems: list[str] = []
     with zipfile.ZipFile(path) as wheel:
         names = wheel.namelist()

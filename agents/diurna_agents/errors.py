@@ -7,9 +7,15 @@ Refused
 │   └── ReleaseNotFound        there is no such release to go back to
 ├── UnrelatedHistories         base and head share no commit
 ├── UnsafeTree                 a tree that must not be written to a disk
+├── NothingToDocument          the tree holds nothing a document of this kind could be made from
+├── NeedsModel                 what was asked for needs a language model, and there is none
 └── Conflict
-    └── DeploymentBusy         another deployment holds the directory
+    ├── BranchTaken            a branch of this name holds something else
+    ├── ConfigurationBusy      another change holds the file, or the file is not what was expected
+    ├── DeploymentBusy         another deployment holds the directory
+    └── ServiceBusy            another task holds the service
 Unavailable
+├── ModelFailed                the language model did not answer
 └── ToolFailed                 a tool of ours did not do its work
 """
 
@@ -73,6 +79,41 @@ class UnsafeTree(Refused):
     code = "unsafe_tree"
 
 
+class NothingToDocument(Refused):
+    """The tree holds nothing that a document of this `kind` could be made from."""
+
+    code = "nothing_to_document"
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"kind: no {kind} can be written: {detail}")
+        self.kind = kind
+
+
+class NeedsModel(Refused):
+    """What was asked for needs a language model, and there is none that can be used."""
+
+    code = "needs_model"
+
+    @classmethod
+    def to(cls, what: str, otherwise: str = "") -> NeedsModel:
+        """There is none at all; `otherwise` says how it can be had without one."""
+        how = "install diurna[llm] and a provider's package, and set DIURNA_MODEL"
+        return cls(f"{what} needs a language model and none is configured: {how}{otherwise and '; ' + otherwise}")
+
+
+class BranchTaken(Conflict):
+    """The branch `branch` exists and holds something else; branches are never moved."""
+
+    code = "branch_taken"
+
+    def __init__(self, branch: str, location: str, commit: str) -> None:
+        super().__init__(
+            f"branch: {shown(branch)} in {shown(location)} points at {commit[:12]}, which is another change"
+        )
+        self.branch = branch
+        self.commit = commit
+
+
 class DeploymentBusy(Conflict):
     """Another deployment holds `deploy_to` for longer than this one may wait."""
 
@@ -82,6 +123,31 @@ class DeploymentBusy(Conflict):
         super().__init__(f"deploy_to: {shown(deploy_to)} is held by {holder}; waited {waited_seconds:g} s for it")
         self.deploy_to = deploy_to
         self.holder = holder
+
+
+class ServiceBusy(Conflict):
+    """Another task holds `service` for longer than this one may wait."""
+
+    code = "service_busy"
+
+    def __init__(self, service: str, waited_seconds: float) -> None:
+        super().__init__(f"service: {shown(service)} is held by another task; waited {waited_seconds:g} s for it")
+        self.service = service
+
+
+class ConfigurationBusy(Conflict):
+    """The file `file` is held by another change, or is not the one this change was made for."""
+
+    code = "configuration_busy"
+
+
+class ModelFailed(Unavailable):
+    """The language model gave no answer that can be used."""
+
+    def __init__(self, model: str, detail: str) -> None:
+        super().__init__(f"the language model {model} did not answer: {detail}")
+        self.model = model
+        self.detail = detail
 
 
 class ToolFailed(Unavailable):

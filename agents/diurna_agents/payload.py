@@ -40,6 +40,8 @@ def _absolute(value: str) -> str:
 
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_without_control_characters)]
+Words = Annotated[str, StringConstraints(min_length=1, max_length=8_000, strip_whitespace=True)]
+"""Words for people or models, in lines."""
 Location = Annotated[Text, AfterValidator(_not_an_option)]
 """A path or a URL of a git repository."""
 RefName = Annotated[

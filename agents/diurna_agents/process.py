@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,9 @@ _NICENESS: Final = 5
 _STOP_SECONDS: Final = 3.0
 _DRAIN_SECONDS: Final = 1.0
 _CHUNK_BYTES: Final = 64 * 1024
+_EDGE_CHARACTERS_MAX: Final = 512
+_EDGE: Final = re.compile(r"[\s\"']")
+_EDGE_BYTES: Final = re.compile(rb"[\s\"']")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +45,16 @@ class Finished:
 
     def tail(self, characters_max: int = 4_000) -> str:
         """The end of the output, where tools say what went wrong."""
-        text = self.output.strip()
-        return text if len(text) <= characters_max else "… " + text[-characters_max:]
+        return end_of(self.output.strip(), characters_max)
+
+
+def end_of(text: str, characters_max: int) -> str:
+    """The end of a text, from the beginning of a word on: half a token would not be known for one."""
+    if len(text) <= characters_max:
+        return text
+    end = text[-characters_max:]
+    edge = _EDGE.search(end, 0, _EDGE_CHARACTERS_MAX)
+    return "… " + (end[edge.end() :] if edge else end)
 
 
 async def run(
@@ -85,7 +97,8 @@ async def run(
             await asyncio.shield(process.wait())
         drain.cancel()
         transport.close()
-    return Finished(words, exit_code, kept.text(), kept.bytes_cut, duration_ms, timed_out)
+    output = kept.text()
+    return Finished(words, exit_code, output, kept.bytes_cut, duration_ms, timed_out)
 
 
 async def _start(
@@ -176,7 +189,21 @@ class _Kept:
             self.bytes_cut += excess
 
     def text(self) -> str:
+        if self.bytes_cut:
+            self._end_at_words()
         head = self._head.decode("utf-8", "replace")
         tail = self._tail.decode("utf-8", "replace")
         middle = f"\n[… {self.bytes_cut} bytes cut …]\n" if self.bytes_cut else ""
         return head + middle + tail
+
+    def _end_at_words(self) -> None:
+        """Half a token on either side of the cut would not be known for one, and could not be masked."""
+        start = max(0, len(self._head) - _EDGE_CHARACTERS_MAX)
+        last = max(self._head.rfind(b"\n", start), self._head.rfind(b" ", start), self._head.rfind(b'"', start))
+        if last >= 0:
+            self.bytes_cut += len(self._head) - last - 1
+            del self._head[last + 1 :]
+        first = _EDGE_BYTES.search(self._tail, 0, _EDGE_CHARACTERS_MAX)
+        if first is not None:
+            self.bytes_cut += first.end()
+            del self._tail[: first.end()]

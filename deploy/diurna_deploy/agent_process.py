@@ -7,9 +7,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from diurna.agent import new_instance_id
 from diurna_agents import team
+from diurna_agents.language_model import LanguageModel
+from diurna_agents.surroundings import Surroundings
 from diurna_agents.workspace import Workspace
 from diurna_deploy.environment import inherited
+from diurna_deploy.settings import Settings
 from diurna_deploy.succession import declare_dead, occupied
 
 if TYPE_CHECKING:
@@ -24,14 +28,27 @@ async def at_work(
     agent_id: str, connection: Connection, client: ClientSettings, *, folder: Path
 ) -> AsyncGenerator[None]:
     """Runs an agent of the team while the block lasts; it takes requests when the block begins."""
-    agent = team.build(agent_id, workspace=Workspace(folder, environment=inherited()), connection=connection)
+    workspace = Workspace(folder, environment=inherited())
+    instance_id = new_instance_id(agent_id)
     async with AsyncExitStack() as stack:
-        died = stack.enter_context(occupied(folder, agent.instance_id))
+        died = stack.enter_context(occupied(folder, instance_id))
+        surroundings = Surroundings(model=_model())
         if agent_id == ORCHESTRATOR:
             from diurna_deploy.orchestrating import orchestrating
 
-            await stack.enter_async_context(orchestrating(agent, connection, client, died=died))
+            surroundings = await stack.enter_async_context(
+                orchestrating(surroundings, connection, client, agent_id=agent_id, instance_id=instance_id, died=died)
+            )
+        agent = team.build(
+            agent_id, workspace=workspace, surroundings=surroundings, instance_id=instance_id, connection=connection
+        )
         await stack.enter_async_context(agent.running())
         if died is not None:
             await declare_dead(connection, agent_id, died)
         yield
+
+
+def _model() -> LanguageModel | None:
+    """The language model this process was told, loaded when it is first needed."""
+    name = Settings.load().model
+    return None if name is None else LanguageModel.named(name)

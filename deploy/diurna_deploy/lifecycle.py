@@ -46,6 +46,8 @@ def processes(settings: Settings, addresses: Addresses) -> Sequence[ProcessSpec]
 
     # Agents build and install what they are given: they need the user's package index, certificates and keys.
     tools = {**child_environment.for_tools(inherited()), **child_environment.for_git(inherited())}
+    if settings.model is not None:
+        tools["DIURNA_MODEL"] = settings.model
 
     return [
         spec("server", "server", "--host", host, "--port", str(port), stage=0),

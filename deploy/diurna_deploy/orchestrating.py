@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from tenacity import retry, retry_if_exception_type, wait_random_exponential
 
-from diurna import AgentRequestEvent, EventBus, Refused, Rejected, ResourceLockManager
+from diurna import AgentRequestEvent, EventBus, RegistryClient, ResourceLockManager
 from diurna.api_client import ApiClient
 from diurna_deploy.settings import Settings
 from diurna_deploy.succession import SuccessorLocks
 from diurna_schemas.errors import DiurnaError, Unavailable
 from diurna_workflows.approvals import ReadDecision, expired
 from diurna_workflows.manager import WorkflowManager, warm_up
-from diurna_workflows.orchestrator import HANDLERS, Work
+from diurna_workflows.orchestrator import execute_task, running_workflows
 from diurna_workflows.policy import Decision
 
 if TYPE_CHECKING:
-    from diurna import Agent
     from diurna.connection import Connection
     from diurna.settings import ClientSettings
+    from diurna_agents.surroundings import Surroundings
     from diurna_workflows.checkpointer import KafkaCheckpointSaver
     from diurna_workflows.state import JsonObject
 
@@ -34,18 +35,27 @@ _RETRY_SECONDS_MAX: Final = 5
 
 @asynccontextmanager
 async def orchestrating(
-    agent: Agent, connection: Connection, client: ClientSettings, *, died: str | None = None
-) -> AsyncGenerator[None]:
-    """Drives what is asked for while the block lasts, then stops it: another process may take it up.
+    surroundings: Surroundings,
+    connection: Connection,
+    client: ClientSettings,
+    *,
+    agent_id: str,
+    instance_id: str,
+    died: str | None = None,
+) -> AsyncGenerator[Surroundings]:
+    """Gives the orchestrator a bus, the registry, and workflows to drive, which stop when the block ends.
 
-    Requests may come before everything is loaded and the database answers; they wait for that. `died` is the instance
-    this one succeeds: locks that one held when it died are given back in its name.
+    Another process may take them up then. Requests may come before everything is loaded and the database answers; they
+    wait for that. `died` is the instance this one succeeds: the locks that one held are given back in its name.
     """
     async with AsyncExitStack() as stack:
-        bus = await stack.enter_async_context(EventBus(connection, agent_id=agent.agent_id))
+        bus = await stack.enter_async_context(EventBus(connection, agent_id=agent_id))
         read_decision = await stack.enter_async_context(_reading_decisions(client))
         manager_of_locks = await stack.enter_async_context(ResourceLockManager(connection=connection, settings=client))
-        locks = SuccessorLocks(connection, manager_of_locks, agent.instance_id, died)
+        locks = SuccessorLocks(connection, manager_of_locks, instance_id, died)
+        registry = None if client.api_url is None else RegistryClient(client.api_url, agent_id)
+        if registry is not None:
+            stack.push_async_callback(registry.close)
 
         async def made() -> WorkflowManager:
             await asyncio.to_thread(warm_up)
@@ -58,27 +68,18 @@ async def orchestrating(
 
         making = asyncio.create_task(made(), name="load workflows")
 
-        for request_type, work in HANDLERS.items():
-            agent.on_request(request_type)(_handler_of(work, making))
+        async def drive(request: AgentRequestEvent) -> JsonObject:
+            return await execute_task(request.payload, manager=await asyncio.shield(making))
+
+        def describe() -> dict[str, object]:
+            is_made = making.done() and not making.cancelled() and making.exception() is None
+            return running_workflows(making.result()) if is_made else {}
 
         try:
-            yield
+            yield replace(surroundings, bus=bus, registry=registry, drive_workflow=drive, describe=describe)
         finally:
             making.cancel()
             await asyncio.gather(making, return_exceptions=True)
-
-
-def _handler_of(
-    work: Work, making: asyncio.Task[WorkflowManager]
-) -> Callable[[AgentRequestEvent], Awaitable[JsonObject]]:
-    async def handle(request: AgentRequestEvent) -> JsonObject:
-        manager = await asyncio.shield(making)
-        try:
-            return await work(request.payload, manager=manager)
-        except Refused as error:
-            raise Rejected(str(error)) from error
-
-    return handle
 
 
 @retry(retry=retry_if_exception_type(Unavailable), wait=wait_random_exponential(multiplier=0.2, max=_RETRY_SECONDS_MAX))

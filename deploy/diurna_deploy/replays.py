@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from importlib import import_module
 from pathlib import Path
@@ -30,13 +30,23 @@ async def replaying(state_dir: Path | None) -> AsyncGenerator[Replay]:
             yield replay
 
 
-async def recovered(state_dir: Path | None, progress: Progress) -> Checksums:
-    """Fills the live tables to the end of the log, whatever is left of them."""
+async def standing(state_dir: Path | None) -> Checksums:
+    """The hash of each live table, and where they stand."""
+    async with replaying(state_dir) as replay:
+        return await replay.standing()
+
+
+async def recovered(
+    state_dir: Path | None, progress: Progress, *, until: Mapping[tuple[str, int], int] | None = None
+) -> Checksums:
+    """Fills the live tables to the end of the log, or to exactly the offsets of `until`, whatever is left of them."""
     from diurna_streams.replay.rebuild import recover
 
     async with _connected(state_dir) as connection:
         database_url = database_url_of(state_dir)
-        return await recover(connection.log, database_url, connection.codec, connection.learn, progress=progress)
+        return await recover(
+            connection.log, database_url, connection.codec, connection.learn, progress=progress, until=until
+        )
 
 
 async def imagined(

@@ -59,6 +59,8 @@ class Settings(BaseSettings):
     postgres_port: int = Field(default=0, ge=0, le=65535)
     state_dir: AbsolutePath = Field(default_factory=lambda: Path(platformdirs.user_state_dir("diurna")))
     cache_dir: AbsolutePath = Field(default_factory=lambda: Path(platformdirs.user_cache_dir("diurna")))
+    model: str | None = Field(default=None, max_length=200)
+    """The language model of the agents, as LangChain names it: `provider:model`. Optional."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     log_format: Literal["json", "console"] = "json"
 

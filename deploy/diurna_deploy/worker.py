@@ -58,6 +58,9 @@ PRELOADED: Final = (
     "diurna_agents.code_review",
     "diurna_agents.cicd.handlers",
     "diurna_agents.infrastructure.handlers",
+    "diurna_agents.orchestrator.handlers",
+    "diurna_agents.feature_dev",
+    "diurna_agents.documentation.handlers",
 )
 """What the roles import while they start, in the order in which they do. One that is forgotten costs time, no more."""
 

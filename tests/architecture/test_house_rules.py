@@ -37,7 +37,12 @@ DOORS = {
     "asyncpg": ("diurna_projections/store/", "diurna_deploy/bench/"),
     "psycopg": (),
     "langgraph": ("diurna_workflows/",),
+    "langchain": ("diurna_agents/language_model.py",),
+    "langchain_core": ("diurna_agents/language_model.py", "diurna_workflows/"),
     "dulwich": ("diurna_agents/",),
+    "griffe": ("diurna_agents/api_pages.py",),
+    "ruamel": ("diurna_agents/structured_files.py",),
+    "tomlkit": ("diurna_agents/structured_files.py",),
     "typer": ("diurna_deploy/cli/",),
 }
 """Who may import what: each wire has one door. The benches may speak to a wire directly: they measure against it."""

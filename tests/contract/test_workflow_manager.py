@@ -15,7 +15,6 @@ from diurna.locks import ResourceLockManager
 from diurna_schemas.errors import Conflict, InvalidInput, NotFound
 from diurna_schemas.shapes import AgentRequestEvent
 from diurna_workflows import KafkaCheckpointSaver, WorkflowManager
-from diurna_workflows.orchestrator import continue_fork
 from support.savers import Savers
 from support.scripted_team import ScriptedTeam, scripted_team
 from support.teams import eventually
@@ -149,11 +148,10 @@ async def test_a_fork_of_a_workflow_at_work_asks_anew(office: Office) -> None:
     manager, _ = await office.manager()
     workflow_id, forked_id = new_workflow(), new_workflow()
     await until_deploy(office, manager, workflow_id)
-    payload = {"workflow_id": workflow_id, "new_workflow_id": forked_id}
-    forked = await continue_fork(payload, manager=manager)
+    forked = await (await manager.fork(workflow_id, forked_id))
     assert forked["deployment_status"] == "deployed"
     assert [request.request_type for request in office.asked(forked_id)] == ["deploy_service"]
-    assert await continue_fork(payload, manager=manager) == forked
+    assert await (await manager.fork(workflow_id, forked_id)) == forked
     assert len(office.asked(forked_id)) == 1
 
 

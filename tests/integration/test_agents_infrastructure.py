@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from typing import cast
 
 import pytest
 
 from diurna import FileFenceGuard, StaleToken
 from diurna_agents import demo_repository
+from diurna_agents.cicd import deploy_artifact, validate_build
 from diurna_agents.demo_repository import make_demo_repository
 from diurna_agents.errors import DeploymentBusy, ReleaseNotFound
 from diurna_agents.infrastructure import deploy_service, health_check, rollback
@@ -303,3 +305,43 @@ def served_health() -> Iterator[str]:
     server.shutdown()
     thread.join()
     server.server_close()
+
+
+async def test_what_was_built_is_deployed_by_the_same_code_as_a_commit(site: Site):
+    built = await validate_build(
+        {"repo": str(site.good), "head": "main", "output": str(site.path / "dist")},
+        workspace=site.workspace,
+        report=report_nothing,
+    )
+    assert (built["valid"], [check["healthy"] for check in built["checks"]]) == (True, [True] * 3)  # type: ignore[attr-defined, union-attr]
+    sdist, wheel = cast("list[dict[str, str]]", built["files"])
+    for file, expected in ((wheel, None), (sdist, "previous")):
+        payload = {"artifact": file["path"], "sha256": file["sha256"], "deploy_to": str(site.target)}
+        answer = await deploy_artifact(payload, workspace=site.workspace, report=report_nothing)
+        assert (answer["deployment_status"], answer["version"]) == ("deployed", "1.0.0")
+        assert answer["head"] == file["sha256"]
+        assert (answer["previous"] is not None) == (expected == "previous")
+        assert site.says("Ada") == "Hello, Ada!"
+    commit = await site.deploy(site.good, demo_repository.HEAD)
+    assert commit["previous"] == answer["release"], "commits and artifacts are releases of one line"
+    back = await rollback({"deploy_to": str(site.target)}, workspace=site.workspace, report=report_nothing)
+    assert back["current"] == answer["release"]
+
+
+async def test_an_artifact_that_is_none_is_refused_or_fails_and_nothing_becomes_current(site: Site):
+    file = site.path / "greeting_service-1.0.0-py3-none-any.whl"
+    payload: dict[str, object] = {"artifact": str(file), "deploy_to": str(site.target)}
+
+    async def deployed(**more: object) -> dict[str, object]:
+        return await deploy_artifact({**payload, **more}, workspace=site.workspace, report=report_nothing)
+
+    with pytest.raises(InvalidInput, match="artifact: it cannot be read"):
+        await deployed()
+    file.write_bytes(b"no wheel")
+    with pytest.raises(InvalidInput, match=r"sha256: the artifact .* has the checksum"):
+        await deployed(sha256="0" * 64)
+    with pytest.raises(InvalidInput, match=r"a wheel .* or an sdist"):
+        await deployed(artifact="/srv/app.zip")
+    answer = await deployed()
+    assert (answer["deployment_status"], answer["current"]) == ("failed", None)
+    assert "cannot be read" in str(answer["detail"])

@@ -37,6 +37,7 @@ def test_the_demo_deploys_a_change_twice_and_leaves_nothing_running(tmp_path: Pa
     for expected in ("workflow.created", "request.dispatched", "workflow.approval_decided", "workflow.completed"):
         assert expected in timeline
     assert timeline.count(".events:") >= 20
+    assert "tables have the checksums they had" in said
     began = time.monotonic()
     second = demo(tmp_path)
     assert second.returncode == 0, second.stderr

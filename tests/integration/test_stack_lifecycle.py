@@ -15,9 +15,9 @@ import httpx
 import psutil
 import pytest
 
+from diurna_agents.process_identity import ProcessIdentity
 from diurna_deploy.settings import Settings
 from diurna_deploy.stack import Addresses, ProcessSpec, down, status, up
-from diurna_deploy.stack.identity import ProcessIdentity
 from diurna_deploy.stack.kafka import answers_api_versions
 from diurna_deploy.stack.ports import is_free
 from diurna_deploy.stack.processes import record_file, running_processes, supervisor

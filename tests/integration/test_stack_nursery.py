@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from diurna_deploy.stack.identity import ProcessIdentity
+from diurna_agents.process_identity import ProcessIdentity
 from diurna_deploy.stack.nursery import WORKER, Forked, Nursery
 from diurna_deploy.stack.processes import Order, Orders, ProcessRecord, log_file, record_file
 from diurna_deploy.stack.state import StateDirectory

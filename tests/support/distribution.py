@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
+from functools import cache
+from pathlib import Path
+from typing import Final
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
-WORKERS = 2
-_TEAM = "diurna"
-"""The fixture of the one stack of real processes: every test that speaks to it runs where it was started."""
+WORKERS: Final = 2
+_SHARED_STACK: Final = re.compile(r"\bdiurna: (Any|Commands)\b")
+"""How a test asks for the one stack of real processes: all that do run where it was started."""
+_FOLDERS: Final = ("integration", "chaos", "contract", "linearizability", "simulation")
 
 
 def workers(config: pytest.Config) -> int:
@@ -17,20 +23,29 @@ def workers(config: pytest.Config) -> int:
     return WORKERS if is_whole and "DIURNA_KAFKA_BOOTSTRAP_SERVERS" not in os.environ else 0
 
 
-def share_out(items: list[pytest.Item]) -> None:
-    """Keeps a module's tests together, as they share fixtures; first comes what takes longest, what needs servers."""
-    for item in items:
-        group = _TEAM if _TEAM in getattr(item, "fixturenames", ()) else item.nodeid.partition("::")[0]
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=_turn)
+def longest_first(items: list[pytest.Item]) -> None:
+    """Puts first what needs servers, and before all what needs the shared stack, so that no process ends alone."""
+    items.sort(key=lambda item: _turn(module_of(item.nodeid)))
 
 
-def _turn(item: pytest.Item) -> int:
-    if _TEAM in getattr(item, "fixturenames", ()):
+class ByModule(LoadScopeScheduling):
+    """Keeps the tests of a module together, as they share fixtures, and those of the shared stack."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        module = module_of(nodeid)
+        return "the shared stack" if needs_shared_stack(module) else module
+
+
+def module_of(nodeid: str) -> str:
+    return nodeid.partition("::")[0]
+
+
+@cache
+def needs_shared_stack(module: str) -> bool:
+    return _SHARED_STACK.search(Path(module).read_text(encoding="utf-8")) is not None
+
+
+def _turn(module: str) -> int:
+    if needs_shared_stack(module):
         return 0
-    return next(
-        (turn for turn, folder in enumerate(_FOLDERS, 1) if f"tests/{folder}/" in item.nodeid), len(_FOLDERS) + 1
-    )
-
-
-_FOLDERS = ("integration", "chaos", "contract", "linearizability", "simulation")
+    return next((turn for turn, folder in enumerate(_FOLDERS, 1) if f"tests/{folder}/" in module), len(_FOLDERS) + 1)

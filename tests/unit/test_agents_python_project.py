@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from diurna_agents.code_review.ruff_findings import target_version
 from diurna_agents.python_project import PythonProject, read_project
+from diurna_agents.ruff_tool import target_version
 
 
 def project(root: Path, **files: str) -> PythonProject:

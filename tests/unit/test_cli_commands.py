@@ -61,7 +61,7 @@ def leaves() -> list[tuple[str, ...]]:
 def test_exactly_the_commands_that_exist_are_listed() -> None:
     assert {" ".join(path) for path in leaves()} == {
         *("up", "down", "status", "doctor", "demo", "bench"),
-        *(f"agent {verb}" for verb in ("list", "show", "search", "register", "deregister")),
+        *(f"agent {verb}" for verb in ("list", "show", "search", "register", "deregister", "new")),
         *(f"request {verb}" for verb in ("send", "show", "list", "cancel")),
         *(f"workflow {verb}" for verb in ("start", "list", "show", "history", "checkpoints", "restore", "fork")),
         *(f"workflow {verb}" for verb in ("approve", "reject", "pause", "resume", "cancel")),
@@ -310,3 +310,32 @@ def test_publishing_an_event_sends_its_data(run: Run, api: ScriptedApi) -> None:
     assert run("event", "publish", "task.delegated", "--data", '{"subtask": 7}', api=api)[0] == 0
     assert api.asked[-1][2]["event_type"] == "task.delegated"
     assert api.asked[-1][2]["data"] == {"subtask": 7}
+
+
+def test_a_new_agent_is_written_and_passes_its_own_test(run: Run, tmp_path: Path) -> None:
+    place = tmp_path / "mine"
+    code, out, _ = run(
+        "agent", "new", "word-counter", "--directory", str(place), "--request-type", "count.words", "--json"
+    )
+    assert code == 0
+    files = [str(place / "word_counter.py"), str(place / "test_word_counter.py")]
+    assert json.loads(out) == {"agent_id": "word-counter", "request_type": "count.words", "files": files}
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q"], cwd=place, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+
+
+def test_a_new_agent_overwrites_nothing_and_needs_a_name(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "greeter.py").write_text("mine")
+    code, _, err = run("agent", "new", "greeter", "--directory", str(tmp_path))
+    assert (code, "exists already and is left as it is" in err) == (1, True)
+    assert [path.name for path in tmp_path.iterdir()] == ["greeter.py"]
+    for name, said in (
+        ("a b", "name: 1 to 128 letters"),
+        ("9lives", "name: it must begin with a letter"),
+        ("class", "Python"),
+    ):
+        code, _, err = run("agent", "new", name, "--directory", str(tmp_path))
+        assert (code, said in err) == (1, True), err

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from diurna_agents.process_identity import ProcessIdentity, adopt
 from diurna_deploy.settings import API_PORT, Settings
 from diurna_deploy.stack import Addresses, ProcessSpec
 from diurna_deploy.stack.files import FileLock, last_lines, private_directory, require_space, write_json
-from diurna_deploy.stack.identity import ProcessIdentity, adopt
 from diurna_deploy.stack.kafka_config import server_properties
 from diurna_deploy.stack.ports import asked_for, claimed, free_ports, kept_ports
 from diurna_deploy.stack.processes import Order, Orders, ProcessRecord, running_processes, stop_leftovers

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import Field
 
@@ -12,9 +12,6 @@ from diurna_agents.payload import Payload, validated
 from diurna_schemas.ids import Id, Name
 from diurna_workflows.manager import WorkflowManager
 from diurna_workflows.state import JsonObject
-
-Work = Callable[..., Awaitable[JsonObject]]
-"""`async def work(payload, *, manager)`."""
 
 
 class ExecuteTask(Payload):
@@ -25,35 +22,10 @@ class ExecuteTask(Payload):
     input: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
-class ContinueFork(Payload):
-    """What `continue_fork` takes: which workflow to copy, up to which checkpoint of its thread, under which id to go on
-    with the copy, and what is to be different in its state.
-    """
-
-    workflow_id: Id
-    new_workflow_id: Id
-    checkpoint_id: Id | None = None
-    updates: dict[str, Any] = Field(default_factory=dict[str, Any])
-
-
 async def execute_task(payload: Mapping[str, object], *, manager: WorkflowManager) -> JsonObject:
     """Runs a workflow and answers its final result."""
     task = validated(ExecuteTask, payload)
     return await manager.run(task.workflow_type, task.workflow_id, task.input)
-
-
-async def continue_fork(payload: Mapping[str, object], *, manager: WorkflowManager) -> JsonObject:
-    """Goes on with a copy of a workflow, and answers its final result."""
-    fork = validated(ContinueFork, payload)
-    return await manager.until_end(
-        await manager.fork(
-            fork.workflow_id, fork.new_workflow_id, checkpoint_id=fork.checkpoint_id, updates=fork.updates
-        )
-    )
-
-
-HANDLERS: Final[dict[str, Work]] = {"execute_task": execute_task, "continue_fork": continue_fork}
-"""Which work answers which request."""
 
 
 def running_workflows(manager: WorkflowManager) -> dict[str, object]:

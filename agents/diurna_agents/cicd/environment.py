@@ -13,6 +13,7 @@ from diurna_agents.python_project import PythonProject
 from diurna_agents.uv_tool import Uv
 
 _TAIL_CHARACTERS: Final = 6_000
+_AS_A_WHEEL: Final = "as a wheel, with what the tests need"
 
 
 @dataclass(slots=True)
@@ -29,6 +30,11 @@ class PreparedEnvironment:
     log: str = ""
     notes: list[str] = field(default_factory=list[str])
     duration_ms: int = 0
+
+    @property
+    def is_editable(self) -> bool:
+        """Whether a change of the tree is a change of what was installed."""
+        return not self.installed or self.how != _AS_A_WHEEL
 
 
 async def prepare_environment(
@@ -117,7 +123,7 @@ def _ways(project: PythonProject, locked: Path) -> list[tuple[str, list[list[str
     if itself or others or groups:
         ways.append(("editable, with what the tests need", [["pytest", *itself, *groups, *others]]))
     if plain:
-        ways.append(("as a wheel, with what the tests need", [["pytest", *plain, *groups, *others]]))
+        ways.append((_AS_A_WHEEL, [["pytest", *plain, *groups, *others]]))
     if project.buildable and (groups or extras or others):
         ways.append(("the project alone", [["pytest", *alone]]))
     return ways or [("pytest alone", [["pytest"]])]

@@ -10,6 +10,8 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml import DefusedXmlException
 from defusedxml.ElementTree import iterparse
 
+from diurna_agents.process import end_of
+
 _REPORT_BYTES_MAX: Final = 256 * 1024 * 1024
 _NAMED_MAX: Final = 50
 _MESSAGE_CHARACTERS_MAX: Final = 1_500
@@ -82,6 +84,6 @@ def _failed(case: Element) -> FailedTest | None:
             name = case.get("name") or "?"
             said = (child.get("message") or "").strip()
             details = (child.text or "").strip()
-            message = f"{said}\n{details[-_MESSAGE_CHARACTERS_MAX // 2 :]}".strip() if details else said
+            message = f"{said}\n{end_of(details, _MESSAGE_CHARACTERS_MAX // 2)}".strip() if details else said
             return FailedTest(f"{place}::{name}" if place else name, message[:_MESSAGE_CHARACTERS_MAX])
     return None

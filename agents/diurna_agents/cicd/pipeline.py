@@ -8,16 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
-from diurna_agents import child_environment
-from diurna_agents.checkout import Checkout, check_out
-from diurna_agents.cicd.environment import PreparedEnvironment, prepare_environment
+from diurna_agents.checkout import check_out
+from diurna_agents.cicd.environment import PreparedEnvironment
 from diurna_agents.cicd.request import PipelineRequest
-from diurna_agents.cicd.runner import Outcome, RunResult, Stage, run_tests
-from diurna_agents.distribution import version_hints
+from diurna_agents.cicd.runner import Outcome, RunResult
+from diurna_agents.cicd.trial import Trial
 from diurna_agents.payload import validated
 from diurna_agents.python_project import PythonProject, read_project
 from diurna_agents.repository import open_repository, resolve
-from diurna_agents.uv_tool import Uv
 from diurna_agents.workspace import Report, Workspace
 
 _LOG_CHARACTERS_MAX: Final = 12_000
@@ -41,38 +39,14 @@ async def run_pipeline(payload: Mapping[str, object], *, workspace: Workspace, r
             reason = "nothing of Python is in this tree; give a test_command to test it otherwise"
             return _without_run(head, "no_tests", reason, tree.notes())
         await report("environment", {"project": project.name, "backend": project.backend})
-        uv = Uv.below(tree.directory, workspace.environment, **version_hints(project, tree, workspace.environment))
-        environment = await prepare_environment(
-            project, directory / "environment", uv, timeout_seconds=request.environment_timeout_seconds
-        )
+        trial = Trial(tree, project, directory, workspace)
+        environment = await trial.prepare(request.environment_timeout_seconds)
         notes = [*tree.notes(), *environment.notes]
         if environment.failure is not None:
             return _without_environment(head, environment, notes)
         await report("tests", {"python": environment.python_version, "installed": environment.how})
-        run = await _tests(request, tree, environment, workspace, directory)
+        run = await trial.run(environment, request.test_command, timeout_seconds=request.timeout_seconds)
     return _answer(head, run, environment, project, [*notes, *run.notes])
-
-
-async def _tests(
-    request: PipelineRequest,
-    tree: Checkout,
-    environment: PreparedEnvironment,
-    workspace: Workspace,
-    directory: Path,
-) -> RunResult:
-    home, reports, temporary = directory / "home", directory / "reports", directory / "tmp"
-    for place in (home, reports, temporary):
-        place.mkdir()
-    seen = child_environment.for_foreign_code(workspace.environment, home=home, virtual_environment=environment.path)
-    stage = Stage(
-        tree=tree.directory,
-        virtual_environment=environment.path,
-        environment={**seen, "TMPDIR": str(temporary)},
-        reports=reports,
-        installed=environment.installed,
-        timeout_seconds=request.timeout_seconds,
-    )
-    return await run_tests(stage, request.test_command)
 
 
 def _answer(

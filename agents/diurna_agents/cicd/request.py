@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-from diurna_agents.payload import Location, Payload, RefName
+from diurna_agents.payload import AbsolutePath, Location, Payload, RefName
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 
@@ -22,8 +22,10 @@ class PipelineRequest(Payload):
 
 
 class ValidationRequest(Payload):
-    """What `validate_build` takes."""
+    """What `validate_build` takes. The artifacts are kept in `output` where one is given."""
 
     repo: Location
     head: RefName
+    output: AbsolutePath | None = None
+    install: bool = True
     timeout_seconds: float = Field(default=900, gt=0, le=7_200, allow_inf_nan=False)

@@ -1,5 +1,15 @@
 """The code-review agent: reads what a branch changes, and approves or requests changes by a stated policy."""
 
-from diurna_agents.code_review.review import HANDLERS, review_code
+from __future__ import annotations
 
-__all__ = ["HANDLERS", "review_code"]
+from collections.abc import Mapping
+
+from diurna_agents.code_review.review import review_code
+from diurna_agents.surroundings import Surroundings, Work
+
+__all__ = ["handlers", "review_code"]
+
+
+def handlers(_: Surroundings) -> Mapping[str, Work]:
+    """The request types the code-review agent answers."""
+    return {"review_code": review_code}

@@ -179,7 +179,3 @@ def _summary(changed: Changes, findings: Sequence[Finding], blocking: int) -> st
     first = findings[0]
     place = f"{first.file}:{first.line}" if first.file else "the change as a whole"
     return f"{size}: changes requested for {blocking} blocking findings, first {place}: {first.message}"
-
-
-HANDLERS: Final = {"review_code": review_code}
-"""The request types this agent answers."""

@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from pydantic import BaseModel
-from ruff import find_ruff_bin  # type: ignore[import-untyped]
-
 from diurna_agents.code_review.finding import Finding
 from diurna_agents.code_review.policy import Policy
 from diurna_agents.code_review.tools import AnalysedFile, Bench, batches, read_report
 from diurna_agents.errors import ToolFailed
-from diurna_agents.toml_tables import read_toml, table, text
+from diurna_agents.ruff_tool import (
+    NEWEST,
+    Violation,
+    Violations,
+    has_configuration,
+    ruff_program,
+    target_version,
+    without_configuration,
+)
 
-SELECTION: Final = ("E4", "E7", "E9", "F", "B", "PLE", "ASYNC")
-"""The rules where the repository states none of its own."""
 _ALWAYS: Final = ("E9", "F50", "F52", "F621", "F622", "F633", "F634", "F70", "F82")
 """What fails when it is run is looked for whatever else the repository selects."""
 _SYNTAX: Final = "invalid-syntax"
 _TOO_NEW: Final = "(syntax was added in Python"
-_NEWEST: Final = 14
-_OLDEST: Final = 7
-_MINOR: Final = re.compile(r">=?\s*3\.(\d+)")
 _PARSED_AGAIN_MAX: Final = 50
 
 BaseContents = Callable[[bytes], Awaitable[bytes | None]]
 """Gives a file as it was before the change."""
-
-
-class _Place(BaseModel):
-    row: int
-
-
-class _Violation(BaseModel):
-    code: str | None
-    message: str
-    filename: str
-    location: _Place
-    end_location: _Place
-
-
-class _Report(BaseModel):
-    results: list[_Violation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +49,11 @@ async def ruff_findings(
     """
     if not files:
         return RuffResult([], "not run", [])
-    own = await asyncio.to_thread(_has_configuration, bench.checkout, files)
+    own = await asyncio.to_thread(has_configuration, bench.checkout, [file.absolute for file in files])
     target = await asyncio.to_thread(target_version, bench.checkout)
     notes: list[str] = []
     configuration = "the repository's own" if own else "diurna's default selection"
-    violations: list[_Violation] = []
+    violations: list[Violation] = []
     for batch in batches(files):
         paths = [file.absolute for file in batch]
         if own:
@@ -81,39 +64,27 @@ async def ruff_findings(
                 own = False
                 configuration = "diurna's default selection"
                 notes.append(f"the repository's ruff configuration could not be used: {error.detail}")
-        violations += await _check(bench, paths, _default_options(target))
+        violations += await _check(bench, paths, without_configuration(target))
     kept = await _kept(violations, files, bench, policy, base_contents)
     return RuffResult(kept, configuration, notes)
-
-
-def target_version(checkout: Path) -> str:
-    """The oldest Python the project says it runs on, as ruff writes it; the newest where it says none."""
-    required = text(table(read_toml(checkout / "pyproject.toml"), "project").get("requires-python"))
-    lowest = _MINOR.search(required) if required else None
-    minor = int(lowest[1]) if lowest else _NEWEST
-    return f"py3{min(max(minor, _OLDEST), _NEWEST)}"
 
 
 def _extend_select() -> list[str]:
     return ["--extend-select", ",".join(_ALWAYS)]
 
 
-def _default_options(target: str) -> list[str]:
-    return ["--isolated", "--target-version", target, "--select", ",".join(SELECTION)]
-
-
-async def _check(bench: Bench, paths: Sequence[Path], options: Sequence[str]) -> list[_Violation]:
+async def _check(bench: Bench, paths: Sequence[Path], options: Sequence[str]) -> list[Violation]:
     report = bench.scratch / "ruff.json"
     report.unlink(missing_ok=True)
     fixed = ["check", "--no-cache", "--no-fix", "--exit-zero", "--quiet", "--output-format", "json"]
-    finished = await bench.run([find_ruff_bin(), *fixed, "--output-file", report, *options, "--", *paths])
+    finished = await bench.run([ruff_program(), *fixed, "--output-file", report, *options, "--", *paths])
     if finished.exit_code != 0:
         raise ToolFailed("ruff", " ".join(finished.tail(300).split()))
-    return read_report("ruff", report, _Report, wrap=True).results
+    return read_report("ruff", report, Violations, wrap=True).results
 
 
 async def _kept(
-    violations: list[_Violation],
+    violations: list[Violation],
     files: Sequence[AnalysedFile],
     bench: Bench,
     policy: Policy,
@@ -121,7 +92,7 @@ async def _kept(
 ) -> list[Finding]:
     by_name = {str(file.absolute): file for file in files}
     findings: list[Finding] = []
-    unparsed: dict[str, _Violation] = {}
+    unparsed: dict[str, Violation] = {}
     for violation in violations:
         file = by_name.get(violation.filename)
         if file is None:
@@ -150,17 +121,5 @@ async def _was_broken(file: AnalysedFile, bench: Bench, base_contents: BaseConte
         return False
     copy = bench.scratch / f"before{file.absolute.suffix}"
     await asyncio.to_thread(copy.write_bytes, before)
-    found = await _check(bench, [copy], ["--isolated", "--target-version", f"py3{_NEWEST}", "--select", "E9"])
+    found = await _check(bench, [copy], ["--isolated", "--target-version", f"py3{NEWEST}", "--select", "E9"])
     return any((violation.code or _SYNTAX) == _SYNTAX for violation in found)
-
-
-def _has_configuration(checkout: Path, files: Sequence[AnalysedFile]) -> bool:
-    directories = {checkout}
-    for file in files:
-        directories.update(parent for parent in file.absolute.parents if parent.is_relative_to(checkout))
-    return any(
-        (directory / "ruff.toml").is_file()
-        or (directory / ".ruff.toml").is_file()
-        or bool(table(read_toml(directory / "pyproject.toml"), "tool", "ruff"))
-        for directory in directories
-    )

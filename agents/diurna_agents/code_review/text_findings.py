@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final
 
+from diurna.redaction import TOKENS
 from diurna_agents.code_review.finding import Finding
 
 _LINE_CHARACTERS_MAX: Final = 4_000
@@ -15,18 +16,6 @@ _ENTROPY_MIN: Final = 3.5
 _START: Final = "<<<<<<< "
 _END: Final = ">>>>>>> "
 
-_TOKENS: Final = (
-    ("a private key", re.compile(r"-----BEGIN (?:[A-Z]+ )?PRIVATE KEY(?: BLOCK)?-----")),
-    ("an AWS access key", re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
-    ("a GitHub token", re.compile(r"\b(?:gh[pousr]_[A-Za-z0-9]{36,}|github_pat_[A-Za-z0-9_]{60,})\b")),
-    ("a GitLab token", re.compile(r"\bglpat-[A-Za-z0-9_-]{20,}\b")),
-    ("a Slack token", re.compile(r"\bxox[abeprs]-[A-Za-z0-9-]{20,}\b")),
-    ("a Google API key", re.compile(r"\bAIza[0-9A-Za-z_-]{35}\b")),
-    ("a Stripe live key", re.compile(r"\b[rs]k_live_[0-9A-Za-z]{20,}\b")),
-    ("an Anthropic API key", re.compile(r"\bsk-ant-[A-Za-z0-9_-]{20,}\b")),
-    ("an OpenAI API key", re.compile(r"\bsk-(?:proj-)?[A-Za-z0-9]{40,}\b")),
-    ("a package-index token", re.compile(r"\bpypi-[A-Za-z0-9_-]{50,}")),
-)
 _ASSIGNMENT: Final = re.compile(
     r"(?i)\b[\w.-]*(?:password|passwd|secret|api_?key|access_?token|auth_?token)[\w.-]*"
     r"[\"']?\s*[:=]\s*[\"'](?P<value>[^\"'\s]{12,200})[\"']"
@@ -53,7 +42,7 @@ def secrets(path: str, lines: list[str], added: frozenset[int]) -> Iterator[Find
     for number, line in enumerate(lines, 1):
         if number not in added or len(line) > _LINE_CHARACTERS_MAX or _ALLOWED.search(line):
             continue
-        for what, pattern in _TOKENS:
+        for what, pattern in TOKENS:
             found = pattern.search(line)
             if found is not None and not _NOT_MEANT.search(found.group()):
                 yield Finding(path, number, "secret", "blocking", f"this looks like {what}", "diurna")

@@ -9,15 +9,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from diurna_agents.checkout import Checkout, check_out
 from diurna_agents.infrastructure.fence import TargetFence, shown
 from diurna_agents.infrastructure.health import Health, Patient, check_health
-from diurna_agents.infrastructure.installation import Installation, NotInstallable
+from diurna_agents.infrastructure.installation import NotInstallable
 from diurna_agents.infrastructure.releases import Release, Releases
-from diurna_agents.infrastructure.request import DeployRequest
+from diurna_agents.infrastructure.request import ArtifactRequest, Deploying, DeployRequest
+from diurna_agents.infrastructure.sources import ArtifactSource, CommitSource, Site, Source
 from diurna_agents.payload import validated
-from diurna_agents.python_project import read_project
-from diurna_agents.repository import Repository, open_repository, resolve
+from diurna_agents.repository import open_repository, resolve
 from diurna_agents.workspace import Report, Workspace, remove_tree
 
 _LOG_CHARACTERS_MAX: Final = 8_000
@@ -36,15 +35,27 @@ async def deploy_service(payload: Mapping[str, object], *, workspace: Workspace,
     request = validated(DeployRequest, payload)
     repository = await open_repository(request.repo, workspace=workspace, refs=(request.head,))
     head = await resolve(repository, "head", request.head)
+    return await deployed(CommitSource(repository, head), request, workspace=workspace, report=report)
+
+
+async def deploy_artifact(payload: Mapping[str, object], *, workspace: Workspace, report: Report) -> dict[str, object]:
+    """Deploys a wheel or sdist that was built before; answers as `deploy_service` does, `head` is its checksum."""
+    request = validated(ArtifactRequest, payload)
+    source = await ArtifactSource.of(Path(request.artifact), request.sha256)
+    return await deployed(source, request, workspace=workspace, report=report)
+
+
+async def deployed(source: Source, request: Deploying, *, workspace: Workspace, report: Report) -> dict[str, object]:
+    """One deployment of anything, alone in its directory."""
     releases = Releases(Path(request.deploy_to))
     await asyncio.to_thread(releases.prepare)
     fence = await shown(releases.deploy_to, request.lock)
     async with (
-        releases.locked(f"{repository.location} {head[:12]}", wait_seconds=request.wait_seconds),
+        releases.locked(f"{source.location} {source.head[:12]}", wait_seconds=request.wait_seconds),
         workspace.fresh("deployment") as directory,
     ):
         deployment = Deployment(request, releases, fence, directory=directory, workspace=workspace, report=report)
-        return await deployment.run(repository, head)
+        return await deployment.run(source)
 
 
 class Deployment:
@@ -52,7 +63,7 @@ class Deployment:
 
     def __init__(
         self,
-        request: DeployRequest,
+        request: Deploying,
         releases: Releases,
         fence: TargetFence,
         *,
@@ -72,7 +83,7 @@ class Deployment:
         self._switched = False
         self._notes: list[str] = []
 
-    async def run(self, repository: Repository, head: str) -> dict[str, object]:
+    async def run(self, source: Source) -> dict[str, object]:
         """All of it, from the tree to the answer."""
         cleaned = await asyncio.to_thread(self._releases.clean)
         if cleaned:
@@ -80,9 +91,9 @@ class Deployment:
         self._previous = await asyncio.to_thread(self._releases.to_go_back_to)
         moment = self._request.requested_at or datetime.now(UTC)
         release = Release(
-            name=self._releases.new_name(head, moment),
-            head=head,
-            repository=repository.location,
+            name=self._releases.new_name(source.head, moment),
+            head=source.head,
+            repository=source.location,
             service=self._request.service,
             kind="wheel",
             health=self._request.health.model_dump(mode="json"),
@@ -94,7 +105,7 @@ class Deployment:
         path.mkdir()
         self._releases.write(release)
         try:
-            return await self._deploy(release, path, repository)
+            return await self._deploy(release, path, source)
         except BaseException:
             # Cancelled, or broken in a way nobody foresaw: leave nothing behind that looks like a release.
             if self._switched:
@@ -103,12 +114,13 @@ class Deployment:
                 await asyncio.shield(asyncio.to_thread(remove_tree, path))
             raise
 
-    async def _deploy(self, release: Release, path: Path, repository: Repository) -> dict[str, object]:
-        tree = await check_out(repository, release.head, self._directory / "tree")
-        self._notes += tree.notes()
-        await self._step("checkout", {"head": release.head, "files": tree.file_count})
+    async def _deploy(self, release: Release, path: Path, source: Source) -> dict[str, object]:
+        scratch = self._directory / "scratch"
+        scratch.mkdir()
+        deadline = self._started + self._request.timeout_seconds
+        site = Site(path, scratch, self._workspace.environment, deadline, self._step, self._notes)
         try:
-            release = await self._install(release, path, tree)
+            release = await source.install(release, site)
         except NotInstallable as error:
             return await self._failed(release, path, error.reason, log=error.log)
         self._releases.write(release)
@@ -131,20 +143,6 @@ class Deployment:
         if pruned:
             await self._step("pruned", {"releases": pruned})
         return self._answer("deployed", release, "the release is current and healthy", health=after)
-
-    async def _install(self, release: Release, path: Path, tree: Checkout) -> Release:
-        scratch = self._directory / "scratch"
-        scratch.mkdir()
-        installation = Installation(
-            tree=tree,
-            project=await asyncio.to_thread(read_project, tree.directory),
-            release_path=path,
-            scratch=scratch,
-            environment=self._workspace.environment,
-            deadline=self._started + self._request.timeout_seconds,
-            step=self._step,
-        )
-        return await installation.install(release)
 
     async def _look(self, release: Release, path: Path, *, served: bool) -> Health:
         home = self._directory / ("home-served" if served else "home")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import shlex
 import time
 from collections.abc import Mapping
@@ -13,26 +12,13 @@ from typing import Final
 
 import httpx
 
-from diurna_agents import child_environment, process
-from diurna_agents.errors import ToolFailed
+from diurna_agents.environment_checks import Check, Inspected
 from diurna_agents.infrastructure.releases import Release
 from diurna_agents.infrastructure.request import HealthRequest
-from diurna_agents.uv_tool import Uv
 
-_DETAIL_CHARACTERS_MAX: Final = 1_500
 _SCRIPTS_MAX: Final = 30
 _MODULES_MAX: Final = 100
 _PAUSE_SECONDS: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing that was looked at."""
-
-    name: str
-    healthy: bool
-    detail: str
-    duration_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +67,10 @@ class Patient:
         """Where its programs are started: the tree, where the tree itself was deployed."""
         return self.path / "app" if self.release.kind == "tree" else self.path
 
-    async def run(self, words: list[str], timeout_seconds: float) -> process.Finished:
-        """Runs a program of the release as its users would."""
-        seen = child_environment.for_foreign_code(
-            self.environment, home=self.home, virtual_environment=self.virtual_environment
-        )
-        return await process.run(words, cwd=self.directory, environment=seen, timeout_seconds=timeout_seconds)
+    @property
+    def inspected(self) -> Inspected:
+        """Its environment, to be looked at."""
+        return Inspected(self.virtual_environment, self.directory, self.home, self.environment)
 
 
 async def check_health(patient: Patient, wanted: HealthRequest, *, served: bool) -> Health:
@@ -110,15 +94,15 @@ async def _by_default(patient: Patient, wanted: HealthRequest) -> list[Check]:
     python = patient.virtual_environment / "bin" / "python"
     if not python.exists():
         return [_files(patient)]
-    checks = [await _requirements(patient, python)]
+    checks = [await patient.inspected.requirements()]
     modules = patient.release.modules[:_MODULES_MAX]
     if modules:
-        checks.append(await _imports(patient, python, modules, wanted.timeout_seconds))
+        checks.append(await patient.inspected.imports(modules, wanted.timeout_seconds))
     elif patient.release.kind == "tree":
         checks.append(await _compiles(patient, python, wanted.timeout_seconds))
     for script in patient.release.scripts[:_SCRIPTS_MAX]:
         words = [str(patient.virtual_environment / "bin" / script), "--help"]
-        checks.append(await _once(f"{script} --help", patient, words, wanted.timeout_seconds))
+        checks.append(await patient.inspected.once(f"{script} --help", words, wanted.timeout_seconds))
     return checks
 
 
@@ -127,47 +111,22 @@ def _files(patient: Patient) -> Check:
     return Check("files", there, "the tree is there" if there else "the tree is missing or empty", 0)
 
 
-async def _requirements(patient: Patient, python: Path) -> Check:
-    uv = Uv.below(patient.home, patient.environment)
-    finished = await uv.run("pip", "check", "--python", python, timeout_seconds=120)
-    return _check("requirements", finished)
-
-
-async def _imports(patient: Patient, python: Path, modules: tuple[str, ...], timeout_seconds: float) -> Check:
-    # -I: from the environment alone; what lies in the directory must not stand in for what is missing.
-    code = "import importlib, json, sys\nfor name in json.loads(sys.argv[1]):\n    importlib.import_module(name)\n"
-    words = [str(python), "-I", "-c", code, json.dumps(modules)]
-    check = await _once("imports", patient, words, timeout_seconds)
-    return Check(check.name, check.healthy, check.detail or ", ".join(modules), check.duration_ms)
-
-
 async def _compiles(patient: Patient, python: Path, timeout_seconds: float) -> Check:
     code = (
         "import pathlib, sys\n"
         "for path in sorted(pathlib.Path().rglob('*.py')):\n"
         "    compile(path.read_bytes(), str(path), 'exec')\n"
     )
-    return await _once("sources compile", patient, [str(python), "-I", "-c", code], timeout_seconds)
-
-
-async def _once(name: str, patient: Patient, words: list[str], timeout_seconds: float) -> Check:
-    try:
-        finished = await patient.run(words, timeout_seconds)
-    except ToolFailed as error:
-        return Check(name, healthy=False, detail=error.detail, duration_ms=0)
-    if finished.timed_out:
-        detail = f"no answer within {timeout_seconds:g} s; {finished.tail(_DETAIL_CHARACTERS_MAX)}"
-        return Check(name, healthy=False, detail=detail, duration_ms=finished.duration_ms)
-    return _check(name, finished)
+    return await patient.inspected.once("sources compile", [str(python), "-I", "-c", code], timeout_seconds)
 
 
 async def _repeated(name: str, patient: Patient, words: list[str], wanted: HealthRequest) -> Check:
-    check = await _once(name, patient, words, wanted.timeout_seconds)
+    check = await patient.inspected.once(name, words, wanted.timeout_seconds)
     for _ in range(wanted.attempts - 1):
         if check.healthy:
             break
         await asyncio.sleep(_PAUSE_SECONDS)
-        check = await _once(name, patient, words, wanted.timeout_seconds)
+        check = await patient.inspected.once(name, words, wanted.timeout_seconds)
     return check
 
 
@@ -188,9 +147,3 @@ async def _ask(url: str, wanted: HealthRequest) -> Check:
             if healthy:
                 break
     return Check(f"GET {url}", healthy, detail, round((time.monotonic() - started) * 1000))
-
-
-def _check(name: str, finished: process.Finished) -> Check:
-    said = finished.tail(_DETAIL_CHARACTERS_MAX)
-    detail = "" if finished.succeeded else f"exit code {finished.exit_code}: {said}"
-    return Check(name, finished.succeeded, detail, finished.duration_ms)

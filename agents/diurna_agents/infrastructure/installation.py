@@ -11,7 +11,7 @@ from pathlib import Path
 
 from diurna_agents import process
 from diurna_agents.checkout import Checkout
-from diurna_agents.distribution import build, read_wheel, version_hints
+from diurna_agents.distribution import WheelFacts, build, read_wheel, version_hints
 from diurna_agents.infrastructure.releases import Release
 from diurna_agents.python_project import PythonProject
 from diurna_agents.uv_tool import Uv
@@ -61,7 +61,7 @@ class Installation:
         if python is None:
             required = self.project.requires_python
             raise NotInstallable(f"no Python on this machine satisfies requires-python {required!r}")
-        self._must(await uv.make_environment(self._target, python), "the environment could not be made")
+        must(await uv.make_environment(self._target, python), "the environment could not be made")
         if self.project.buildable:
             return await self._install_wheel(release, uv, python)
         await self._install_requirements(uv)
@@ -70,7 +70,7 @@ class Installation:
 
     async def _install_wheel(self, release: Release, uv: Uv, python: str) -> Release:
         built = await build(uv, self.scratch / "dist", python=python, sdist=False, timeout_seconds=self._left())
-        self._must(built.finished, "the wheel could not be built")
+        must(built.finished, "the wheel could not be built")
         if built.wheel is None:
             raise NotInstallable("the build left no wheel", built.finished.tail())
         facts = await read_wheel(built.wheel)
@@ -79,15 +79,7 @@ class Installation:
         await self.step("built", {"distribution": facts.name, "version": facts.version})
         how = await self._install_with_requirements(uv, built.wheel)
         await self.step("installed", {"how": how})
-        return release.at(
-            "installed",
-            kind="wheel",
-            distribution=facts.name,
-            version=facts.version,
-            python=python,
-            modules=tuple(facts.modules),
-            scripts=tuple(facts.scripts),
-        )
+        return installed_wheel(release, facts, python)
 
     async def _install_with_requirements(self, uv: Uv, wheel: Path) -> str:
         """The wheel with the versions of the lock file where there is one that can be had."""
@@ -99,10 +91,10 @@ class Installation:
                 pinned = await uv.install(self._target, ["-r", locked], timeout_seconds=self._left())
                 if pinned.succeeded:
                     done = await uv.install(self._target, ["--no-deps", wheel], timeout_seconds=self._left())
-                    self._must(done, "the wheel could not be installed")
+                    must(done, "the wheel could not be installed")
                     return "the locked versions"
         done = await uv.install(self._target, [wheel], timeout_seconds=self._left())
-        self._must(done, "the wheel could not be installed")
+        must(done, "the wheel could not be installed")
         return "the newest versions its metadata allows"
 
     async def _install_requirements(self, uv: Uv) -> None:
@@ -113,7 +105,7 @@ class Installation:
             what = ["-r", "requirements.txt"]
         if what:
             finished = await uv.install(self._target, what, timeout_seconds=self._left())
-            self._must(finished, "the requirements could not be installed")
+            must(finished, "the requirements could not be installed")
         await self.step("installed", {"how": "the requirements beside the tree" if what else "no requirements"})
 
     async def _copy_tree(self) -> None:
@@ -136,9 +128,23 @@ class Installation:
             raise NotInstallable("the time for the installation is over")
         return left
 
-    @staticmethod
-    def _must(finished: process.Finished, failure: str) -> None:
-        if finished.timed_out:
-            raise NotInstallable(f"{failure}: out of time", finished.tail())
-        if not finished.succeeded:
-            raise NotInstallable(failure, finished.tail())
+
+def installed_wheel(release: Release, facts: WheelFacts, python: str) -> Release:
+    """The record of a release a wheel was installed into."""
+    return release.at(
+        "installed",
+        kind="wheel",
+        distribution=facts.name,
+        version=facts.version,
+        python=python,
+        modules=tuple(facts.modules),
+        scripts=tuple(facts.scripts),
+    )
+
+
+def must(finished: process.Finished, failure: str) -> None:
+    """Raises `NotInstallable` where a tool did not end well."""
+    if finished.timed_out:
+        raise NotInstallable(f"{failure}: out of time", finished.tail())
+    if not finished.succeeded:
+        raise NotInstallable(failure, finished.tail())

@@ -6,21 +6,34 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+from pydantic import Field
+
 from diurna_agents.errors import ReleaseNotFound
 from diurna_agents.infrastructure.fence import TargetFence, shown
 from diurna_agents.infrastructure.health import Health, Patient, check_health
 from diurna_agents.infrastructure.releases import Release, Releases
 from diurna_agents.infrastructure.request import CheckRequest, HealthRequest, RollbackRequest
+from diurna_agents.infrastructure.services import Declared, ServiceName, declared, service_of
+from diurna_agents.infrastructure.watching import looked_at
 from diurna_agents.payload import validated
 from diurna_agents.workspace import Report, Workspace
 from diurna_schemas.errors import InvalidInput
 
 
-async def health_check(payload: Mapping[str, object], *, workspace: Workspace, report: Report) -> dict[str, object]:
-    """Looks at the current release of `deploy_to`, changing nothing.
+class ServicesRequest(Declared):
+    """What `health_check` takes for services; without `names`, all that are declared are looked at."""
 
-    Answers `healthy`, `release`, `version`, `head` and the `health` with its checks.
+    names: tuple[ServiceName, ...] = Field(default=(), max_length=500, strict=False)
+
+
+async def health_check(payload: Mapping[str, object], *, workspace: Workspace, report: Report) -> dict[str, object]:
+    """Looks at the current release of `deploy_to`, or at declared services, changing nothing.
+
+    Answers `healthy`, and of a release `release`, `version`, `head` and the `health` with its checks; of services
+    each one with its checks, and the `issues`.
     """
+    if "deploy_to" not in payload:
+        return await _look_at_services(validated(ServicesRequest, payload), workspace, report)
     request = validated(CheckRequest, payload)
     releases = Releases(Path(request.deploy_to))
     if not releases.folder.is_dir():
@@ -36,6 +49,14 @@ async def health_check(payload: Mapping[str, object], *, workspace: Workspace, r
         "head": release.head,
         "health": health.as_json(),
     }
+
+
+async def _look_at_services(request: ServicesRequest, workspace: Workspace, report: Report) -> dict[str, object]:
+    services = await declared(request, workspace)
+    wanted = request.names or tuple(services)
+    answer = await looked_at({name: service_of(services, name) for name in wanted}, workspace)
+    await report("health", {"healthy": answer["healthy"], "issues": answer["issues"]})
+    return answer
 
 
 async def rollback(payload: Mapping[str, object], *, workspace: Workspace, report: Report) -> dict[str, object]:

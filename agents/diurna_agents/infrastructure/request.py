@@ -13,7 +13,8 @@ from diurna_schemas.ids import Id
 Word = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 
 
-def _web(value: str) -> str:
+def web_address(value: str) -> str:
+    """`value` where it is the address of a page."""
     if not value.startswith(("http://", "https://")):
         raise ValueError("must begin with http:// or https://")
     return value
@@ -30,7 +31,7 @@ class HealthRequest(Payload):
     """
 
     command: Word | Annotated[list[Word], Field(min_length=1, max_length=100)] | None = None
-    url: Annotated[Word, AfterValidator(_web)] | None = None
+    url: Annotated[Word, AfterValidator(web_address)] | None = None
     module: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]{0,200}$")] | None = None
     attempts: int = Field(default=3, ge=1, le=100)
     timeout_seconds: float = Field(default=30, gt=0, le=600, allow_inf_nan=False)
@@ -50,11 +51,9 @@ class LockClaim(Payload):
     token: int = Field(ge=0, lt=2**53)
 
 
-class DeployRequest(Payload):
-    """What `deploy_service` takes. `requested_at` (ISO 8601, with zone) names the release, else the clock."""
+class Deploying(Payload):
+    """Where to deploy, and how. `requested_at` (ISO 8601, with zone) names the release, else the clock."""
 
-    repo: Location
-    head: RefName
     deploy_to: AbsolutePath
     service: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
     health: HealthRequest = HealthRequest()
@@ -63,6 +62,20 @@ class DeployRequest(Payload):
     lock: LockClaim | None = None
     wait_seconds: float = Field(default=300, ge=0, le=3_600, allow_inf_nan=False)
     timeout_seconds: float = Field(default=900, gt=0, le=7_200, allow_inf_nan=False)
+
+
+class DeployRequest(Deploying):
+    """What `deploy_service` takes."""
+
+    repo: Location
+    head: RefName
+
+
+class ArtifactRequest(Deploying):
+    """What `deploy_artifact` takes: a wheel or sdist on this machine, and the checksum it must have."""
+
+    artifact: AbsolutePath
+    sha256: Annotated[str, StringConstraints(pattern=r"^[0-9A-Fa-f]{64}$")] | None = None
 
 
 class CheckRequest(Payload):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -82,3 +83,30 @@ def deregister_agent(session: Session, agent_id: AgentId) -> None:
 
     answer = session.api.delete(f"/agents/{part(agent_id)}")
     session.show(answer, lambda: session.say(f"deregistered {agent_id}"))
+
+
+@command(app, "new")
+def new_agent(
+    session: Session,
+    *,
+    name: Annotated[str, typer.Argument(help="The agent's id, such as greeter.")],
+    directory: Annotated[Path | None, typer.Option(help="Where its files go [default: a folder of its name].")] = None,
+    request_type: Annotated[str, typer.Option(help="What it is asked for.")] = "greet",
+) -> None:
+    """Writes an agent of your own: ten lines that run, and a test."""
+    from diurna_deploy.agent_template import write_agent
+
+    place = directory or Path(name)
+    files = [str(path) for path in write_agent(name, place, request_type)]
+    program, test = (Path(file).name for file in files)
+    session.show(
+        {"agent_id": name, "request_type": request_type, "files": files},
+        lambda: session.lines(
+            [
+                f"wrote {' and '.join(files)}",
+                f"test it:  cd {place} && python -m pytest {test}",
+                f"run it:   cd {place} && python {program}",
+                f'ask it:   diurna request send {name} {request_type} --payload \'{{"name": "Ada"}}\'',
+            ]
+        ),
+    )

@@ -15,11 +15,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from diurna_agents.process_identity import ProcessIdentity, adopt
 from diurna_deploy.settings import API_PORT, Settings
 from diurna_deploy.stack import outside
 from diurna_deploy.stack.environment import process_environment
 from diurna_deploy.stack.files import FileLock, last_lines, private_log, read_json
-from diurna_deploy.stack.identity import ProcessIdentity, adopt
 from diurna_deploy.stack.kafka import KafkaNode
 from diurna_deploy.stack.node import Node
 from diurna_deploy.stack.ports import LOOPBACK, asked_for, claimed, kept_ports

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from diurna_agents.process_identity import ProcessIdentity, adopt
 from diurna_deploy.stack.files import (
     FileLock,
     last_lines,
@@ -23,7 +24,6 @@ from diurna_deploy.stack.files import (
     require_space,
     write_json,
 )
-from diurna_deploy.stack.identity import ProcessIdentity, adopt
 from diurna_deploy.stack.ports import asked_for, kept_ports
 from diurna_deploy.stack.progress import Silent, Teller
 from diurna_schemas.errors import Conflict, TimedOut, Unavailable

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from diurna_agents.process_identity import ProcessIdentity
 from diurna_deploy.stack.files import read_json, write_json
-from diurna_deploy.stack.identity import ProcessIdentity
 from diurna_deploy.stack.state import RunningProcess, StateDirectory
 from diurna_schemas.errors import InvalidInput
 

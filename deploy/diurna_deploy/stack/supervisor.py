@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from diurna_agents.process_identity import ProcessIdentity
 from diurna_deploy.stack.environment import process_environment
 from diurna_deploy.stack.files import FileLock, private_log
-from diurna_deploy.stack.identity import ProcessIdentity
 from diurna_deploy.stack.kafka import KafkaNode
 from diurna_deploy.stack.node import Node
 from diurna_deploy.stack.nursery import Forked, Nursery

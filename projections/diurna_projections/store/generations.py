@@ -5,7 +5,8 @@ Readers and the live projector name no schema but the live one, so they find the
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Final
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -88,24 +89,44 @@ async def generations(live: Store) -> list[str]:
         return [row[0] for row in await connection.fetch(_SQL["schemas"], [name, next_of(name), before_of(name)])]
 
 
+async def drop_database(url: str) -> None:
+    """Drops the database of `url` and everything in it, whoever is connected.
+
+    Raises `Unavailable` where the server does not answer or does not allow it.
+    """
+    async with translated("drop the database"), _beside(url) as connection:
+        await connection.execute(f"drop database {_database_of(url)} with (force)")
+
+
 async def create_database(url: str) -> bool:
     """Creates the database of `url` where its server has none of that name; whether it did.
 
     Raises `Unavailable` where the server does not answer or does not allow it.
     """
-    parts = urlsplit(url)
-    name = unquote(parts.path.lstrip("/"))
-    async with translated(f"create database {name}"):
+    async with translated("create the database"):
         try:
             connection = await asyncpg.connect(url, timeout=CONNECT_SECONDS_MAX)
         except asyncpg.InvalidCatalogNameError:
-            connection = await asyncpg.connect(
-                urlunsplit(parts._replace(path="/postgres")), timeout=CONNECT_SECONDS_MAX
-            )
-            try:
-                await connection.execute(f'create database "{name.replace(chr(34), chr(34) * 2)}"')
-            finally:
-                await connection.close()
+            async with _beside(url) as server:
+                await server.execute(f"create database {_database_of(url)}")
             return True
         await connection.close()
         return False
+
+
+@asynccontextmanager
+async def _beside(url: str) -> AsyncGenerator[asyncpg.Connection]:
+    """A connection to the same server's own database, from which others are made and dropped."""
+    connection = await asyncpg.connect(
+        urlunsplit(urlsplit(url)._replace(path="/postgres")), timeout=CONNECT_SECONDS_MAX
+    )
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+def _database_of(url: str) -> str:
+    """Its name as SQL takes it."""
+    name = unquote(urlsplit(url).path.lstrip("/"))
+    return f'"{name.replace(chr(34), chr(34) * 2)}"'

@@ -69,9 +69,19 @@ class Replay:
         """Where the tables are made."""
         return self._made.database.schema
 
-    async def rebuild(self, progress: Progress) -> Checksums:
-        """Makes the next generation up to the end of the log; goes on where an earlier rebuild broke off."""
+    async def standing(self) -> Checksums:
+        """The live tables as they are."""
+        return await self._live.checksums()
+
+    async def rebuild(self, progress: Progress, *, until: Mapping[Place, int] | None = None) -> Checksums:
+        """Makes the next generation up to the end of the log, or to exactly the offsets of `until`.
+
+        It goes on where an earlier rebuild broke off.
+        """
         await self._migrated()
+        if until is not None:
+            await self._to(until, progress)
+            return await self._made.checksums()
         progress.expect((await places_of(self._log, self._made, self._partitions)).lag)
         writer = self._writer()
         await catch_up(self._log, writer, self._partitions, hand_over_lag_records=0, told=progress.advance)
@@ -169,13 +179,14 @@ async def recover(
     *,
     schema: str = SCHEMA,
     progress: Progress | None = None,
+    until: Mapping[Place, int] | None = None,
 ) -> Checksums:
-    """Fills the tables to the end of the log, whatever is left of them: a dropped schema, or no database at all."""
+    """Fills the tables to the end of the log, or to `until`, whatever is left of them: no schema, or no database."""
     await create_database(database_url)
     partitions = await partitions_of(log)
     store = await Store.connect(database_url, schema=schema)
     try:
         replay = Replay(log, store, store, Understanding(codec, learn), partitions)
-        return await replay.rebuild(progress or Progress())
+        return await replay.rebuild(progress or Progress(), until=until)
     finally:
         await store.close()
