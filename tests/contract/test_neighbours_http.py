@@ -189,6 +189,22 @@ async def test_an_answer_without_content_is_a_success_without_result(
     assert (answer.status, answer.result) == ("success", None)
 
 
+async def test_the_environments_proxy_is_used_but_not_to_this_machine(
+    memory: Team, service: tuple[Service, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, url = service
+    for name in ("no_proxy", "NO_PROXY", "http_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HTTP_PROXY", url)
+    answer = await ask(memory, from_http("http://service.example/greet"), {"name": "Ada"})
+    assert answer.result == {"greeting": "Hello, Ada!"}
+    assert there.heard[-1].headers["host"] == "service.example"
+    monkeypatch.setenv("HTTP_PROXY", "http://proxy.invalid:1")
+    for here in (url, url.replace("127.0.0.1", "localhost")):
+        assert (await ask(memory, from_http(f"{here}/greet"), {"name": "Ada"})).status == "success"
+    assert (await ask(memory, from_http("http://service.example/greet"), {"name": "Ada"})).status == "error"
+
+
 async def test_an_answer_without_an_end_is_ended(memory: Team) -> None:
     sent = 0
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import cache
+from ipaddress import ip_address
 from typing import Any, Final, cast
 
 import httpx
@@ -71,7 +72,7 @@ def from_http(
         limit = httpx.Timeout(None, connect=min(CONNECT_SECONDS_MAX, context.deadline_seconds))
         try:
             async with (
-                _opened(client) as opened,
+                _opened(client, address) as opened,
                 opened.stream(
                     method, address, content=body, headers=sent, timeout=limit, follow_redirects=False
                 ) as response,
@@ -116,13 +117,20 @@ def _headers(request: AgentRequestEvent, context: Context) -> httpx.Headers:
 
 
 @asynccontextmanager
-async def _opened(client: httpx.AsyncClient | None) -> AsyncGenerator[httpx.AsyncClient]:
+async def _opened(client: httpx.AsyncClient | None, address: httpx.URL) -> AsyncGenerator[httpx.AsyncClient]:
     """The author's client, or one for this request: an agent may run on another loop tomorrow."""
     if client is not None:
         yield client
         return
-    async with httpx.AsyncClient(verify=_certificates()) as own:
+    # The environment's proxies, but not to this machine: no proxy could reach it.
+    async with httpx.AsyncClient(verify=_certificates(), trust_env=not _is_here(address.host)) as own:
         yield own
+
+
+def _is_here(host: str) -> bool:
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost"
 
 
 @cache
