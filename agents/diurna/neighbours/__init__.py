@@ -1,7 +1,6 @@
 """Neighbours: what was written with other tools joins the team. Each adapter makes a handler of what is there already.
 
-agent = Agent("translator")
-agent.on_request("translate")(from_http("http://127.0.0.1:9000/translate"))
+One line each, as in `agent.on_request("translate")(from_http("http://127.0.0.1:9000/translate"))`.
 """
 
 from __future__ import annotations
