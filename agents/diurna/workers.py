@@ -48,6 +48,7 @@ class Context:
     attempt: int
     deadline_seconds: float
     masked: Callable[[Any], Any] = PATTERNS.value
+    traceparent: str | None = None
 
     async def report(self, step: str, details: Mapping[str, Any] | None = None) -> Position:
         """Tells everyone how far the request is: a `task.progress` broadcast with the request's correlation id."""
@@ -140,7 +141,14 @@ class Workers:
         try:
             request = request_of(event.request)
             context = Context(
-                self._bus, request, self._agent_id, event.instance_id, attempt, seconds, self._handlers.masked
+                self._bus,
+                request,
+                self._agent_id,
+                event.instance_id,
+                attempt,
+                seconds,
+                self._handlers.masked,
+                traceparent,
             )
             async with asyncio.timeout(seconds):
                 outcome = await self._handlers.handle(request, context)

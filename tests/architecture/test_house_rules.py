@@ -39,6 +39,7 @@ DOORS = {
     "langgraph": ("diurna_workflows/",),
     "langchain": ("diurna_agents/language_model.py",),
     "langchain_core": ("diurna_agents/language_model.py", "diurna_workflows/"),
+    "agents": ("diurna/neighbours/openai_agent.py",),
     "dulwich": ("diurna_agents/",),
     "griffe": ("diurna_agents/api_pages.py",),
     "ruamel": ("diurna_agents/structured_files.py",),

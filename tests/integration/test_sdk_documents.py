@@ -9,13 +9,10 @@ import shlex
 import shutil
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
-from fastapi import FastAPI
 
 from diurna.network import codec_from
 from diurna.testing import Team, team
@@ -27,23 +24,12 @@ from diurna_streams.schema_registry.store import SchemaRegistry
 from diurna_streams.schema_registry.topic import SchemaTopic
 from support.documents import ROOT, Block, blocks, run_python
 from support.protocol_document import DOCUMENT, written_anew
+from support.served import served
 from support.teams import eventually, kafka_team
 
 PROTOCOL = blocks(DOCUMENT, "python")
 REGISTRY = blocks("docs/AGENT_REGISTRY.md", "python")
 WORKFLOWS = blocks("docs/reference/workflow-state.md", "python")
-
-
-@asynccontextmanager
-async def served(app: FastAPI) -> AsyncIterator[str]:
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_config=None, lifespan="off"))
-    task = asyncio.create_task(server.serve())
-    await eventually(lambda: server.started)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        await task
 
 
 @pytest.fixture(scope="module")

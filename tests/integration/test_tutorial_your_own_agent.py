@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
@@ -76,8 +77,11 @@ def test_the_tutorial_works_from_its_first_line_to_its_last(reader: Reader) -> N
         [sys.executable, *shlex.split(line)[1:]], cwd=reader.folder, env=reader.environment, stderr=subprocess.DEVNULL
     )
     try:
-        shown = Retrying(retry=retry_if_result(lambda code: code != 0), stop=stop_after_delay(60), wait=wait_fixed(0.2))
-        shown(lambda: reader.diurna.run("agent", "show", "translator").returncode)
+        url = reader.diurna.json("status")["api_url"] + "/agents/translator"
+        known = Retrying(
+            retry=retry_if_result(lambda code: code != 200), stop=stop_after_delay(60), wait=wait_fixed(0.1)
+        )
+        known(lambda: httpx.get(url, trust_env=False).status_code)
         _, answer, trace = reader.types(ask)
         assert "ave munde" in answer
         assert all(word in trace for word in ("request.submitted", "task.progress", "request.completed"))
