@@ -47,8 +47,8 @@ ELSEWHERE = {
     "uv run mypy": ".ci/run",
     "uv run pyright": ".ci/run",
     "uv run lint-imports": ".ci/run",
-    ".ci/renew-pins": "changes the working tree; what it writes is in uv.toml",
-    "git diff uv.toml": "git's own",
+    ".ci/renew-pins": "changes the working tree; what it writes is in pyproject.toml",
+    "git diff pyproject.toml": "git's own",
     "uv sync": "uv's own",
     "python -m diurna_deploy.worker auditor --metrics-port 9464": "test_audit_process.py",
 }
