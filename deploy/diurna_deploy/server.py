@@ -18,6 +18,7 @@ from diurna.connection import Connection
 from diurna.directory import Candidate
 from diurna.gateway import write_router
 from diurna.gateway.reads import KnownLock
+from diurna_deploy.pages import Pages
 from diurna_deploy.provision import own_schema_ids, register_schemas
 from diurna_deploy.roles import database_url
 from diurna_deploy.settings import Settings
@@ -141,15 +142,17 @@ async def application(log: Log, settings: Settings, *, own_url: str) -> AsyncGen
         is_own = registry_url is None or registry_url == f"{own_url}{SCHEMA_REGISTRY_PATH}"
         ids = await own_schema_ids(registry) if is_own or registry_url is None else await register_schemas(registry_url)
         codec = Codec(ids)
-        queries = await Queries.connect(database_url(), codec)
+        tables_url = settings.database_url or database_url()
+        queries = await Queries.connect(tables_url, codec)
         stack.push_async_callback(queries.close)
         lookups = Lookups(queries)
         connection = Connection(log, codec, source="/gateway", heads=lookups.heads, directory=lookups)
         await stack.enter_async_context(connection)
-        pasts = Pasts(queries, database_url(), codec)
+        pasts = Pasts(queries, tables_url, codec)
         stack.push_async_callback(pasts.close)
         app = _composed(log, registry, queries, connection, lookups)
         app.add_middleware(AsOf, pasts=pasts)
+        app.add_middleware(Pages)
         yield app
 
 
