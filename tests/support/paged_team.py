@@ -15,6 +15,8 @@ from fastapi import FastAPI
 
 from diurna.connection import Connection
 from diurna_deploy.provision import own_schema_ids
+from diurna_deploy.replay_jobs import Told
+from diurna_deploy.replay_process import Kind, replayed
 from diurna_deploy.server import application
 from diurna_deploy.settings import Settings
 from diurna_projections.advance import understood
@@ -25,6 +27,7 @@ from diurna_schemas.topics import TOPICS
 from diurna_streams.conduct import Conductor
 from diurna_streams.log import TopicPartition
 from diurna_streams.log.memory import MemoryLog
+from diurna_streams.replay.rebuild import opened
 from diurna_streams.schema_registry.store import SchemaRegistry
 from diurna_streams.schema_registry.topic import SchemaTopic
 
@@ -85,7 +88,12 @@ async def paged_team(database_url: str) -> AsyncGenerator[PagedTeam]:
             stack.push_async_callback(_stopped, asyncio.create_task(work))
         await asyncio.wait_for(conductor.ready(), 10)
         settings = Settings(database_url=database_url, kafka_bootstrap_servers=None, schema_registry_url=None)
-        app = await stack.enter_async_context(application(log, settings, own_url=OWN_URL))
+
+        async def replay(kind: Kind, told: Told) -> dict[str, Any]:
+            """In this process: the log is nowhere else."""
+            return await replayed(kind, told, opened(log, database_url, codec, None))
+
+        app = await stack.enter_async_context(application(log, settings, own_url=OWN_URL, replay=replay))
         connection = await stack.enter_async_context(Connection(log, codec))
         client = await stack.enter_async_context(
             httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url=OWN_URL, timeout=30)

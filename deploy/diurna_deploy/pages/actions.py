@@ -74,7 +74,9 @@ def _fork(fields: Fields) -> Document:
         try:
             body["set"] = orjson.loads(text)
         except orjson.JSONDecodeError as error:
-            raise _refused(422, "Invalid input", f"set: a JSON object is expected ({error}), got {text[:80]!r}") from error
+            raise _refused(
+                422, "Invalid input", f"set: a JSON object is expected ({error}), got {text[:80]!r}"
+            ) from error
     return body
 
 

@@ -17,7 +17,7 @@ _TIMEOUT_SECONDS: Final = 40.0
 Parameters = Mapping[str, str | int | bool | None]
 
 
-class Refusal(Exception):  # noqa: N818 - it is an answer, as `Refused` is
+class Refusal(Exception):
     """The API answered with a problem."""
 
     def __init__(self, status: int, problem: dict[str, Any]) -> None:
@@ -37,8 +37,8 @@ class Answer:
     @property
     def position(self) -> str | None:
         """Where a write stands on the log."""
-        document = cast("dict[str, Any]", self.document) if isinstance(self.document, dict) else {}
-        found = document.get("position")
+        written: Any = self.document
+        found = cast("dict[str, Any]", written).get("position") if isinstance(written, dict) else None
         return found if isinstance(found, str) else None
 
 

@@ -18,7 +18,6 @@ from diurna_schemas.shapes import Problem
 
 FORM: Final = "application/x-www-form-urlencoded"
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-_NOT_FOUND: Final = 404
 _HTML: Final = "text/html"
 _JSON: Final = ("application/json", PROBLEM_TYPE)
 
@@ -50,24 +49,26 @@ class Pages:
         elif is_form:
             await self._site.no_page(scope, receive, send)
         else:
-            await self._or_no_page(scope, receive, send)
+            await self._or_problem_page(scope, receive, send)
 
-    async def _or_no_page(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What the API has there; a page that says what to do where it has nothing."""
-        is_missing = False
+    async def _or_problem_page(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What the API has there; where that is a problem, a page that says what to do."""
+        status = 0
+        body = bytearray()
 
         async def sent(message: Message) -> None:
-            nonlocal is_missing
+            nonlocal status
             if message["type"] == "http.response.start":
-                headers = dict(message["headers"])
-                is_problem = headers.get(b"content-type", b"") == PROBLEM_TYPE.encode()
-                is_missing = message["status"] == _NOT_FOUND and is_problem
-            if not is_missing:
+                if dict(message["headers"]).get(b"content-type", b"") == PROBLEM_TYPE.encode():
+                    status = message["status"]
+            elif status:
+                body.extend(message.get("body", b""))
+            if not status:
                 await send(message)
 
         await self._app(scope, receive, sent)
-        if is_missing:
-            await self._site.no_page(scope, receive, send)
+        if status:
+            await self._site.problem_page(status, orjson.loads(body), scope, receive, send)
 
 
 def _wants_page(headers: Mapping[str, str]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Final, Literal
 
 State = Literal["done", "current", "waiting", "failed", "cancelled", "todo"]
@@ -52,7 +53,7 @@ def drawn(outline: Edges, visited: Sequence[str], *, status: str, is_waiting: bo
     `visited` are the steps in the order they came, `status` is the workflow's.
     """
     way = _way(outline, visited, status)
-    taken = list(zip(way, way[1:], strict=False))
+    taken = list(pairwise(way))
     known = {name for edge in outline for name in edge}
     # A step no outline knows still was a step: it is drawn where it was come from.
     edges = list(dict.fromkeys([*outline, *(edge for edge in taken if not set(edge) <= known)]))
@@ -116,4 +117,5 @@ def _path(start: tuple[int, int], end: tuple[int, int]) -> str:
     if end[0] - start[0] == 1:
         return f"M{x1 + WIDTH} {y1 + HEIGHT // 2} L{x2 - 6} {y2 + HEIGHT // 2}"
     bottom = max(y1, y2) + HEIGHT + _BEND + min(abs(end[0] - start[0]) * 4, _BEND)
-    return f"M{x1 + WIDTH // 2} {y1 + HEIGHT} C{x1 + WIDTH // 2} {bottom} {x2 + WIDTH // 2} {bottom} {x2 + WIDTH // 2} {y2 + HEIGHT + 6}"
+    left, right = x1 + WIDTH // 2, x2 + WIDTH // 2
+    return f"M{left} {y1 + HEIGHT} C{left} {bottom} {right} {bottom} {right} {y2 + HEIGHT + 6}"

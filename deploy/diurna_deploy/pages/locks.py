@@ -6,7 +6,7 @@ import asyncio
 from typing import Final
 
 from diurna_deploy.pages.asking import path_of
-from diurna_deploy.pages.view import Shown, View
+from diurna_deploy.pages.view import Document, Shown, View
 
 _PAGE: Final = 50
 _ALL: Final = 1_000
@@ -36,5 +36,9 @@ async def lock(view: View) -> Shown:
     """One wish for a lock, and what became of it."""
     found = await view.read(path_of("locks", view.part("lock_id")))
     events = await view.read("/events", subject=found["resource_id"], order="desc", limit=_ALL)
-    of_it = [one for one in events if (one["data"] or {}).get("lock_id") == found["lock_id"]]
-    return "lock.html", {"lock": found, "events": of_it}
+    return "lock.html", {"lock": found, "events": [one for one in events if _lock_of(one) == found["lock_id"]]}
+
+
+def _lock_of(event: Document) -> object:
+    said: Document = event["data"] or {}
+    return said.get("lock_id")

@@ -25,6 +25,7 @@ TONES: Final[dict[str, str]] = {
     ),
 }  # fmt: skip
 """What a status means for the eye; the word is always there too. All others are quiet."""
+NOTHING: Final = "\N{EN DASH}"
 MARKS: Final = {"good": "●", "busy": "◐", "wait": "○", "bad": "▲", "quiet": "·"}
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
@@ -83,7 +84,7 @@ def milliseconds(iso: str) -> int:
 
 def number(value: Any) -> str:
     """With separators; a dash where there is none."""
-    return "–" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
+    return NOTHING if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def json_text(value: Any) -> str:

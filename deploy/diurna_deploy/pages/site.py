@@ -17,7 +17,7 @@ from starlette.routing import Match, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Receive, Scope, Send
 
-from diurna_deploy.pages import actions, events, locks, projections, team, workflows
+from diurna_deploy.pages import actions, events, locks, projections, team, topics, workflows
 from diurna_deploy.pages.asking import Asking, Reading, Refusal
 from diurna_deploy.pages.shown import FILTERS, GLOBALS, milliseconds
 from diurna_deploy.pages.view import View
@@ -53,6 +53,7 @@ PAGES: Final[dict[str, Handler]] = {
     "/events/{position}": events.event,
     "/timeline/{correlation_id}": events.timeline,
     "/projections": projections.projections,
+    "/asyncapi": topics.topics,
 }
 """What is shown where: each handler names a template and what stands in it."""
 _NOT_PAGES: Final = frozenset({"/events/stream", "/locks/queue", "/locks/history", "/locks/statistics"})
@@ -97,7 +98,13 @@ class Site:
     async def no_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Says that there is nothing at an address, and where to look."""
         problem = {"title": "Not found", "detail": f"There is no page at {scope['path']}.", "status": 404}
-        response = await self._problem(Request(scope, receive), 404, problem)
+        await self.problem_page(404, problem, scope, receive, send)
+
+    async def problem_page(
+        self, status: int, problem: Mapping[str, Any], scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Says what is wrong, and what can be done."""
+        response = await self._problem(Request(scope, receive), status, problem)
         await response(scope, receive, send)
 
     def _shows(self, handler: Handler) -> Callable[[Request], Awaitable[Response]]:
@@ -158,8 +165,10 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(FILTERS)
-    environment.globals.update(GLOBALS, static=_static)
+    filters: dict[str, Any] = environment.filters
+    names: dict[str, Any] = environment.globals
+    filters.update(FILTERS)
+    names.update(GLOBALS, static=_static)
     return environment
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from typing import Any, Final
+from typing import Final
 
 from diurna_deploy.pages.asking import Refusal, path_of
 from diurna_deploy.pages.view import Document, Shown, View
@@ -110,12 +110,6 @@ async def request(view: View) -> Shown:
     """One request, its answer, and every event of it."""
     request_id = view.part("request_id")
     found = await view.read(path_of("requests", request_id))
-    events: list[Any] = []
-    if found["correlation_id"] is not None:
-        try:
-            timeline = await view.read(path_of("timeline", found["correlation_id"]), limit=_ALL)
-        except Refusal:
-            timeline = []
-        events = [one for one in timeline if (one["data"] or {}).get("request_id") == request_id]
+    events = await view.read("/events", subject=request_id, topic="agents.events", limit=_PAGE)
     is_open = found["status"] in {"queued", "dispatched"}
     return "request.html", {"request": found, "events": events, "is_open": is_open}

@@ -63,11 +63,13 @@ def _steps(history: list[Any]) -> list[Document]:
     """Which steps there were and how long each took, the last one still going on: `until` is None."""
     steps: list[Document] = []
     for event in history:
-        data = event["data"] or {}
+        data: Document = event["data"] or {}
         if event["type"] in {"workflow.created", "workflow.step_changed"} and data.get("step"):
             if steps:
                 steps[-1]["until"] = event["time"]
-            steps.append({"step": data["step"], "agent_id": data.get("agent_id"), "since": event["time"], "until": None})
+            steps.append(
+                {"step": data["step"], "agent_id": data.get("agent_id"), "since": event["time"], "until": None}
+            )
         elif event["type"] in {"workflow.completed", "workflow.failed", "workflow.cancelled"} and steps:
             steps[-1]["until"] = event["time"]
     return steps

@@ -71,7 +71,7 @@
     let isLive = true, held = [], fresh = 0, told = 0;
     const target = (event) => ({
       "workflows.events": `/workflows/${encodeURIComponent(event.subject)}`,
-      "agents.events": `/agents/${encodeURIComponent(event.subject)}`,
+      "agents.events": `/${event.type.startsWith("agent.") ? "agents" : "requests"}/${encodeURIComponent(event.subject)}`,
       "locks.events": `/locks?resource_id=${encodeURIComponent(event.subject)}`,
     })[event.topic];
     const link = (anchor, text, address) => {
