@@ -29,6 +29,11 @@ class Seeded:
     positions: list[str] = field(default_factory=list[str])
 
     @property
+    def one_of_each(self) -> list[str]:
+        """A page of every kind; of events, whose pages differ in what they say alone, three."""
+        return self.paths[: len(self.paths) - len(self.positions) + 3]
+
+    @property
     def paths(self) -> list[str]:
         """Every page there is something on."""
         parts = [

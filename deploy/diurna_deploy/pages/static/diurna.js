@@ -26,6 +26,14 @@
     open();
   }
 
+  // --- where a graph is wider than the window, the step it is at is what is looked for ------------------------------
+  function seek() {
+    const node = document.querySelector(".graph__node--current, .graph__node--waiting, .graph__node--failed");
+    const frame = node?.closest(".scroll");
+    if (frame) frame.scrollLeft += node.getBoundingClientRect().right - frame.getBoundingClientRect().right + 24;
+  }
+  seek();
+
   // --- pages whose middle is fetched again ------------------------------------------------------------------------
   const live = () => document.getElementById("live");
   if (live()?.dataset.stream) {
