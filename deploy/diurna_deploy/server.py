@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -18,7 +18,9 @@ from diurna.connection import Connection
 from diurna.directory import Candidate
 from diurna.gateway import write_router
 from diurna.gateway.reads import KnownLock
+from diurna_deploy.pages import Pages
 from diurna_deploy.provision import own_schema_ids, register_schemas
+from diurna_deploy.replay_jobs import ReplayJobs, Run, in_a_process, replay_router
 from diurna_deploy.roles import database_url
 from diurna_deploy.settings import Settings
 from diurna_deploy.stack.state import SCHEMA_REGISTRY_PATH
@@ -28,6 +30,7 @@ from diurna_projections.past import Pasts
 from diurna_projections.queries import Queries
 from diurna_projections.workflow_queries import WorkflowQueries
 from diurna_schemas import topics
+from diurna_schemas.asyncapi import asyncapi_document
 from diurna_schemas.chain import Head
 from diurna_schemas.codec import Codec
 from diurna_schemas.errors import InvalidInput, NotFound
@@ -133,23 +136,31 @@ async def serve(*, host: str, port: int, ready: Callable[[], None]) -> None:
 
 
 @asynccontextmanager
-async def application(log: Log, settings: Settings, *, own_url: str) -> AsyncGenerator[FastAPI]:
-    """The whole application on a log and a database, for as long as the block lasts."""
+async def application(
+    log: Log, settings: Settings, *, own_url: str, replay: Run = in_a_process
+) -> AsyncGenerator[FastAPI]:
+    """The whole application on a log and a database, for as long as the block lasts. `replay` does the rebuilds."""
     async with AsyncExitStack() as stack:
         registry = await stack.enter_async_context(SchemaRegistry.open(SchemaTopic(log)))
         registry_url = settings.schema_registry_url
         is_own = registry_url is None or registry_url == f"{own_url}{SCHEMA_REGISTRY_PATH}"
         ids = await own_schema_ids(registry) if is_own or registry_url is None else await register_schemas(registry_url)
         codec = Codec(ids)
-        queries = await Queries.connect(database_url(), codec)
+        tables_url = settings.database_url or database_url()
+        queries = await Queries.connect(tables_url, codec)
         stack.push_async_callback(queries.close)
         lookups = Lookups(queries)
         connection = Connection(log, codec, source="/gateway", heads=lookups.heads, directory=lookups)
         await stack.enter_async_context(connection)
-        pasts = Pasts(queries, database_url(), codec)
+        pasts = Pasts(queries, tables_url, codec)
         stack.push_async_callback(pasts.close)
+        jobs = ReplayJobs(queries.database.schema, run=replay)
+        stack.push_async_callback(jobs.close)
         app = _composed(log, registry, queries, connection, lookups)
+        app.include_router(replay_router(jobs))
+        app.add_api_route("/asyncapi.json", _asyncapi(settings), tags=["events"])
         app.add_middleware(AsOf, pasts=pasts)
+        app.add_middleware(Pages)
         yield app
 
 
@@ -173,6 +184,16 @@ def _composed(
     app.include_router(read_router(queries, ends=ends))
     app.include_router(schema_registry_router(registry), prefix=SCHEMA_REGISTRY_PATH)
     return app
+
+
+def _asyncapi(settings: Settings) -> Callable[[], Awaitable[Document]]:
+    document = asyncapi_document(version("diurna"), settings.kafka_bootstrap_servers)
+
+    async def show_asyncapi() -> Document:
+        """Every topic and every record on it, as an AsyncAPI 3 document."""
+        return document
+
+    return show_asyncapi
 
 
 class _Server(uvicorn.Server):

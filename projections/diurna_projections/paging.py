@@ -159,6 +159,8 @@ EVENTS: Final = Listing(
     (("at_ms", "bigint"), ("topic", "text"), ("partition", "integer"), ("record_offset", "bigint")),
     {
         "topic": "topic = {}",
+        "partition": "partition = {}",
+        "record_offset": "record_offset = {}",
         "type": "type = {}",
         "subject": "subject = {}",
         "correlation_id": "correlation_id = {}",

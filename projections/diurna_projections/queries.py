@@ -212,7 +212,7 @@ class Queries:
 
     async def events(
         self,
-        filters: Mapping[str, str | None],
+        filters: Mapping[str, object],
         *,
         after: Position | None = None,
         limit: int = LIMIT,
@@ -224,6 +224,11 @@ class Queries:
         return await self.page(
             paging.EVENTS, filters, self._event, limit=limit, cursor=cursor, after=place, is_descending=is_descending
         )
+
+    async def event(self, position: Position) -> tuple[Document, str]:
+        """The accepted event at a position. Raises `NotFound`."""
+        place = {"topic": position.topic, "partition": position.partition, "record_offset": position.offset}
+        return _only(await self.events(place, limit=1), "event", str(position))
 
     async def answer_to(self, command_id: str) -> Document | None:
         """The first event a command caused."""

@@ -92,12 +92,14 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         subject: str | None = None,
         correlation_id: str | None = None,
         after: str | None = None,
+        unnamed: bool = False,
         last_event_id: Annotated[str | None, Header()] = None,
     ) -> Response:
         """The log as Server-Sent Events, live. Each `id` taken up as `Last-Event-ID` leaves out and repeats nothing.
 
         An id is a list of positions, `topic:partition:next offset`, joined by commas. A single position is accepted
-        too, as the last event that was seen; `after` is the same for clients that cannot set the header.
+        too, as the last event that was seen; `after` is the same for clients that cannot set the header. `unnamed`
+        leaves the type to the data alone, for a browser's EventSource, which hears a name only where it knows it.
         """
         nonlocal streams
         if streams >= STREAMS_MAX:
@@ -116,7 +118,8 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                     async for streamed in events:
                         if streamed.seen is not None:
                             data = orjson.dumps(described(streamed.seen, connection.codec)).decode()
-                            yield ServerSentEvent(data, event=streamed.seen.type_name, id=streamed.cursor)
+                            name = None if unnamed else streamed.seen.type_name
+                            yield ServerSentEvent(data, event=name, id=streamed.cursor)
                         elif streamed.cursor != cursor:
                             # A client that goes before anything came has a place to come back to.
                             yield ServerSentEvent(id=streamed.cursor, comment="nothing yet")

@@ -36,6 +36,16 @@ def register_schemas(session: Session, registry_url: RegistryUrl = None) -> None
     session.show(ids, lambda: session.say(f"{len(ids)} schemas are registered"))
 
 
+@command(app, "asyncapi")
+def show_asyncapi(session: Session) -> None:
+    """Prints every topic and every record on it as an AsyncAPI 3 document."""
+    from importlib.metadata import version
+
+    from diurna_schemas.asyncapi import asyncapi_document
+
+    session.show(asyncapi_document(version("diurna")))
+
+
 @command(app, "check")
 def check_schemas(
     session: Session,

@@ -176,6 +176,11 @@ def _add_events(router: APIRouter, queries: Queries) -> None:
         )
         return page_answer(request, page)
 
+    @router.get("/events/{position}", tags=["events"], openapi_extra=_EXTRA)
+    async def show_event(position: str) -> Response:
+        """The accepted event at `topic:partition:offset`."""
+        return document_answer(*await queries.event(Position.parse(position)))
+
     @router.get("/timeline/{correlation_id}", tags=["events"], openapi_extra=_EXTRA)
     async def show_timeline(
         request: Request, correlation_id: str, limit: Limit = LIMIT_MAX, cursor: Cursor = None
