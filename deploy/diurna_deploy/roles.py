@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from diurna_workflows.approvals import ReadDecision
     from diurna_workflows.state import JsonObject
 
-Ready = Callable[[], None]
+Ready = Callable[[str | None], None]
+"""Is told, once the process does its work, where it serves its metrics; None where only its starter may know."""
 Role = Callable[[Ready], Awaitable[None]]
 
 ORCHESTRATOR: Final = "orchestrator"
@@ -42,7 +43,7 @@ def deciders(*, member: str | None = None) -> Role:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(conductor.run(), name="conduct")
                 await conductor.ready()
-                ready()
+                ready(None)
 
     return run
 
@@ -67,7 +68,7 @@ def projector(*, member: str | None = None) -> Role:
             )
             try:
                 await began.wait()
-                ready()
+                ready(None)
                 await asyncio.shield(work)
             except asyncio.CancelledError:
                 stop.set()
@@ -90,7 +91,7 @@ def auditor() -> Role:
             found = Auditor(connection.log, connection.codec, ALL_RULES, learn=connection.learn or learns_nothing)
             tasks.create_task(found.run(), name="audit")
             await found.is_following.wait()
-            ready()
+            ready(None)
 
     return run
 
@@ -115,7 +116,7 @@ def agent(agent_id: str, *, work_dir: Path | None = None) -> Role:
                 surroundings = Surroundings(model=_model())
             found = team.build(agent_id, workspace=workspace, surroundings=surroundings, connection=connection)
             await stack.enter_async_context(found.running())
-            ready()
+            ready(f"{found.base_url}/metrics")
             if agent_id == ORCHESTRATOR:
                 from diurna_workflows.manager import warm_up
 
@@ -209,7 +210,7 @@ def server(*, host: str, port: int) -> Role:
     async def run(ready: Ready) -> None:
         from diurna_deploy.server import serve
 
-        await serve(host=host, port=port, ready=ready)
+        await serve(host=host, port=port, ready=lambda: ready(f"http://{host}:{port}/metrics"))
 
     return run
 

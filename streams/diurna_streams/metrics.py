@@ -14,6 +14,12 @@ DECISION_SECONDS: Final = Histogram(
 )
 COMMANDS: Final = Counter("diurna_decider_commands_total", "Commands decided.", ["family"])
 EVENTS: Final = Counter("diurna_decider_events_total", "Events written.", ["family"])
+COMMAND_AGE_SECONDS: Final = Histogram(
+    "diurna_decider_command_age_seconds",
+    "How long the oldest command of a batch had been on the log when it was read.",
+    ["family"],
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300),
+)
 CHAIN_ALARMS: Final = Counter(
     "diurna_chain_alarms_total", "Events that do not link to the last accepted one, and were dropped.", ["topic"]
 )
@@ -26,3 +32,15 @@ RECOVERIES: Final = Counter(
 )
 PARTITIONS_OWNED: Final = Gauge("diurna_decider_partitions", "Partitions this process decides.", ["family"])
 STALE_MARKED: Final = Counter("diurna_monitor_stale_total", "Instances the monitor gave up.", [])
+
+
+class OfFamily:
+    """What the decider of one family counts: its series, looked up once."""
+
+    def __init__(self, family: str) -> None:
+        self.seconds = DECISION_SECONDS.labels(family)
+        self.command_age_seconds = COMMAND_AGE_SECONDS.labels(family)
+        self.commands = COMMANDS.labels(family)
+        self.events = EVENTS.labels(family)
+        self.recoveries = RECOVERIES.labels(family)
+        self.partitions = PARTITIONS_OWNED.labels(family)

@@ -14,6 +14,7 @@ from diurna_schemas.ids import checked_id
 from diurna_schemas.workflows import CancelWorkflow, WorkflowCancelled
 from diurna_workflows.approvals import BusDesk, Desk, ReadDecision
 from diurna_workflows.journal import LogJournal, named_id
+from diurna_workflows.observed import running
 from diurna_workflows.ports import Bus, Heard, WritesCommands
 from diurna_workflows.pr_input import PrDeploymentInput
 from diurna_workflows.state import JsonObject, initial_state, utc_now
@@ -148,6 +149,12 @@ class WorkflowManager:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _run(self, definition: Definition, workflow_id: str, given: JsonObject) -> JsonObject:
+        with running(definition.workflow_type) as run:
+            final = await self._driven(definition, workflow_id, given)
+            run.ended(final)
+            return final
+
+    async def _driven(self, definition: Definition, workflow_id: str, given: JsonObject) -> JsonObject:
         journal = LogJournal(self._connection, workflow_id)
         cancelled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
