@@ -6,6 +6,8 @@ from typing import Final
 
 from prometheus_client import Counter, Gauge, Histogram
 
+from diurna_schemas import topics
+
 DECISION_SECONDS: Final = Histogram(
     "diurna_decider_batch_seconds",
     "From reading a batch of commands to its events being durable.",
@@ -31,6 +33,11 @@ RECOVERIES: Final = Counter(
     "diurna_decider_recoveries_total", "Times a decider gave up what it had not read back.", ["family"]
 )
 PARTITIONS_OWNED: Final = Gauge("diurna_decider_partitions", "Partitions this process decides.", ["family"])
+LOG_FAILURES: Final = Counter(
+    "diurna_log_failures_total",
+    "Times Kafka did not do what it was asked: connect, ask (where a partition begins or ends), read, write.",
+    ["operation"],
+)
 STALE_MARKED: Final = Counter("diurna_monitor_stale_total", "Instances the monitor gave up.", [])
 
 
@@ -44,3 +51,13 @@ class OfFamily:
         self.events = EVENTS.labels(family)
         self.recoveries = RECOVERIES.labels(family)
         self.partitions = PARTITIONS_OWNED.labels(family)
+
+
+# Series that are not there cannot rise: an alert on the first dead letter needs the 0 before it.
+for _topic in topics.TOPICS:
+    DEAD_LETTERS.labels(_topic)
+for _topic in topics.EVENT_TOPICS:
+    CHAIN_ALARMS.labels(_topic)
+    CHAIN_DUPLICATES.labels(_topic)
+for _operation in ("connect", "ask", "read", "write"):
+    LOG_FAILURES.labels(_operation)

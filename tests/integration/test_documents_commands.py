@@ -32,6 +32,8 @@ DOCUMENTS = (
     "docs/how-to/rebuild-the-tables.md",
     "docs/how-to/read-the-past.md",
     "docs/how-to/audit-the-log.md",
+    "docs/how-to/runbook.md",
+    "docs/reference/metrics.md",
     "docs/RESOURCE_LOCKING.md",
 )
 ELSEWHERE = {
