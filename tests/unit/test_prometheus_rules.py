@@ -12,11 +12,9 @@ import promql_parser
 import pytest
 import yaml
 
-from diurna_deploy import metrics_catalogue
+from support.prometheus_rules import ROOT, RULES, known, rules_of
 from support.promql import faults_of, labels_of
 
-ROOT = Path(__file__).parents[2]
-RULES = sorted((ROOT / "deploy" / "prometheus").glob("*.rules.yml"))
 UNIT_TESTS = sorted((ROOT / "tests" / "prometheus").glob("*.test.yml"))
 RUNBOOK = "docs/how-to/runbook.md"
 SEVERITIES = {"critical", "warning"}
@@ -24,20 +22,6 @@ PROMTOOL = shutil.which("promtool")
 needs_promtool = pytest.mark.skipif(
     PROMTOOL is None, reason="promtool is not on the PATH: Debian's package `prometheus` brings it"
 )
-
-
-def rules_of(path: Path) -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(path.read_text())["groups"] for rule in group["rules"]]
-
-
-def known() -> dict[str, frozenset[str]]:
-    """What is served, and what rules record of it."""
-    series = metrics_catalogue.series()
-    for path in RULES:
-        for rule in rules_of(path):
-            if "record" in rule:
-                series[rule["record"]] = labels_of(promql_parser.parse(rule["expr"]), series, [])
-    return series
 
 
 def alert_faults(rule: dict[str, Any]) -> list[str]:
