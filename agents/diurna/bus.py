@@ -14,7 +14,6 @@ from diurna.client import Client
 from diurna.connection import Connection
 from diurna.dispatches import Dispatches
 from diurna.documents import json_text, validated
-from diurna.metrics import EVENTS_EMITTED
 from diurna.requests import Requests
 from diurna.settings import ClientSettings
 from diurna.subscriptions import Counts, Subscriber, Subscription
@@ -187,7 +186,6 @@ class EventBus(Client):
         position = await connection.sender.broadcast(broadcast)
         self._counts.emitted += 1
         self._counts.by_type[broadcast.event_type] = self._counts.by_type.get(broadcast.event_type, 0) + 1
-        EVENTS_EMITTED.labels(event_type=broadcast.event_type, source_agent=broadcast.source_agent).inc()
         return position
 
     async def _ready(self) -> Connection:

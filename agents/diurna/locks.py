@@ -7,10 +7,7 @@ import time
 import uuid
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from functools import lru_cache
 from typing import Any, Final
-
-from prometheus_client import Counter, Histogram
 
 from diurna.api_client import ApiClient
 from diurna.client import Client
@@ -271,7 +268,7 @@ async def _counted(wish: Wish, command: AcquireLock) -> Lease:
     try:
         lease = await wish.granted()
         status = "success"
-        _waits(resource_type).observe(time.perf_counter() - began)
+        LOCK_WAIT_SECONDS.labels(resource_type).observe(time.perf_counter() - began)
         return lease
     except ResourceLockError as error:
         status = "timeout" if error.code == "wait_timed_out" else "denied"
@@ -280,19 +277,9 @@ async def _counted(wish: Wish, command: AcquireLock) -> Lease:
         status = "cancelled"
         raise
     finally:
-        _acquisitions(resource_type, command.agent_id, status).inc()
+        LOCK_ACQUISITIONS.labels(resource_type, command.agent_id, status).inc()
         if wish.was_contended:
             LOCK_CONTENTIONS.labels(resource_type).inc()
-
-
-@lru_cache(maxsize=1_000)
-def _waits(resource_type: str) -> Histogram:
-    return LOCK_WAIT_SECONDS.labels(resource_type)
-
-
-@lru_cache(maxsize=1_000)
-def _acquisitions(resource_type: str, agent_id: str, status: str) -> Counter:
-    return LOCK_ACQUISITIONS.labels(resource_type, agent_id, status)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from typing import Final
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from diurna.metrics import EVENTS_EMITTED
 from diurna_schemas import topics
 from diurna_schemas.agents import Heartbeat
 from diurna_schemas.codec import Codec
@@ -78,7 +79,10 @@ class Sender:
             correlation_id=broadcast.correlation_id,
             traceparent=traceparent,
         )
-        return await self._append(topics.BROADCASTS, broadcast.event_type, self._codec.encode(broadcast), headers)
+        value = self._codec.encode(broadcast)
+        position = await self._append(topics.BROADCASTS, broadcast.event_type, value, headers)
+        EVENTS_EMITTED.labels(broadcast.event_type, broadcast.source_agent).inc()
+        return position
 
     async def heartbeat(self, heartbeat: Heartbeat) -> Position:
         """Writes a sign of life."""

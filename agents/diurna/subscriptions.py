@@ -114,8 +114,8 @@ class Subscription:
                 await answer
         except Exception:
             self._counts.errors += 1
-            SUBSCRIBER_ERRORS.labels(event_type=event.type).inc()
+            SUBSCRIBER_ERRORS.labels(event.type).inc()
             _log.exception("a subscriber failed", subscriber=self.name, event_type=event.type, position=event.position)
         else:
             self._counts.delivered += 1
-            EVENTS_DELIVERED.labels(event_type=event.type).inc()
+            EVENTS_DELIVERED.labels(event.type).inc()

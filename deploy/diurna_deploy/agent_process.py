@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from diurna.agent import new_instance_id
+from diurna.agent import Agent, new_instance_id
 from diurna_agents import team
 from diurna_agents.language_model import LanguageModel
 from diurna_agents.surroundings import Surroundings
@@ -26,8 +26,8 @@ ORCHESTRATOR: Final = "orchestrator"
 @asynccontextmanager
 async def at_work(
     agent_id: str, connection: Connection, client: ClientSettings, *, folder: Path
-) -> AsyncGenerator[None]:
-    """Runs an agent of the team while the block lasts; it takes requests when the block begins."""
+) -> AsyncGenerator[Agent]:
+    """An agent of the team while the block lasts; it takes requests when the block begins."""
     workspace = Workspace(folder, environment=inherited())
     instance_id = new_instance_id(agent_id)
     async with AsyncExitStack() as stack:
@@ -45,7 +45,7 @@ async def at_work(
         await stack.enter_async_context(agent.running())
         if died is not None:
             await declare_dead(connection, agent_id, died)
-        yield
+        yield agent
 
 
 def _model() -> LanguageModel | None:

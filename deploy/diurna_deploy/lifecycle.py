@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 AGENTS: Final = ("orchestrator", "code-review", "cicd", "infrastructure", "feature-dev", "documentation")
 _REGISTRY_STAGE: Final = 0
+_METRICS: Final = ("--metrics-port", "0")
+"""Where that is stands in the process's ready file. The server and the agents serve theirs beside the rest."""
 _AGENT_STOP_SECONDS: Final = 25.0
 """Agents finish what they are at, within their own bound."""
 
@@ -51,9 +53,9 @@ def processes(settings: Settings, addresses: Addresses) -> Sequence[ProcessSpec]
 
     return [
         spec("server", "server", "--host", host, "--port", str(port), stage=0),
-        spec("decider", "decider", "--member", "embedded", stage=1),
-        spec("projector", "projector", "--member", "embedded", stage=1),
-        spec("auditor", "auditor", stage=1),
+        spec("decider", "decider", "--member", "embedded", *_METRICS, stage=1),
+        spec("projector", "projector", "--member", "embedded", *_METRICS, stage=1),
+        spec("auditor", "auditor", *_METRICS, stage=1),
         *(spec(name, "agent", name, stage=2, stop_seconds=_AGENT_STOP_SECONDS, env=tools) for name in AGENTS),
     ]
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
-Ready = Callable[[], None]
+Ready = Callable[[str | None], None]
+"""Is told, once the process does its work, where it serves its metrics; None where only its starter may know."""
 Role = Callable[[Ready], Awaitable[None]]
 
 _AUDITOR_NICENESS: Final = 10
@@ -31,7 +32,7 @@ def deciders(*, member: str | None = None) -> Role:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(conductor.run(), name="conduct")
                 await conductor.ready()
-                ready()
+                ready(None)
 
     return run
 
@@ -56,7 +57,7 @@ def projector(*, member: str | None = None) -> Role:
             )
             try:
                 await began.wait()
-                ready()
+                ready(None)
                 await asyncio.shield(work)
             except asyncio.CancelledError:
                 stop.set()
@@ -79,7 +80,7 @@ def auditor() -> Role:
             found = Auditor(connection.log, connection.codec, ALL_RULES, learn=connection.learn or learns_nothing)
             tasks.create_task(found.run(), name="audit")
             await found.is_following.wait()
-            ready()
+            ready(None)
 
     return run
 
@@ -96,9 +97,9 @@ def agent(agent_id: str, *, work_dir: Path | None = None) -> Role:
         folder = (work_dir or state_dir() / "work") / agent_id
         async with (
             await Connection.open(client, source=f"/agents/{agent_id}") as connection,
-            at_work(agent_id, connection, client, folder=folder),
+            at_work(agent_id, connection, client, folder=folder) as found,
         ):
-            ready()
+            ready(f"{found.base_url}/metrics")
             await _until_cancelled()
 
     return run
@@ -110,7 +111,7 @@ def server(*, host: str, port: int) -> Role:
     async def run(ready: Ready) -> None:
         from diurna_deploy.server import serve
 
-        await serve(host=host, port=port, ready=ready)
+        await serve(host=host, port=port, ready=lambda: ready(f"http://{host}:{port}/metrics"))
 
     return run
 

@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -21,13 +21,12 @@ from diurna_deploy import logs
 from diurna_deploy.collector import calm
 
 if TYPE_CHECKING:
-    from diurna_deploy.roles import Role
+    from diurna_deploy.roles import Ready, Role
 
 logger = structlog.get_logger(__name__)
 
 ROLES: Final = ("server", "decider", "projector", "auditor", "agent")
 FAILED: Final = 1
-Ready = Callable[[], None]
 PRELOADED: Final = (
     # the server, and what the frameworks load only when they are used
     "diurna_deploy.server",
@@ -80,16 +79,13 @@ def main(arguments: list[str] | None = None) -> int:
     name = given.name or given.role
     logs.configure(process=name, level=given.log_level, as_json=given.log_format == "json")
     role = _role(given.role, given.name, given)
-    if given.metrics_port is not None:
-        from prometheus_client import start_http_server
-
-        start_http_server(given.metrics_port, given.host)
+    metrics_url = None if given.metrics_port is None else _serve_metrics(given.host, given.metrics_port)
     try:
         import uvloop
 
         calm()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_until_told(role, ready=lambda: _touch(given.ready_file)))
+            runner.run(_until_told(role, ready=lambda own_url: _tell_ready(given.ready_file, own_url or metrics_url)))
     except Exception as error:
         logger.critical("the process failed", error=str(error), exc_info=None if _says_enough(error) else error)
         return FAILED
@@ -140,11 +136,21 @@ def _says_enough(error: Exception) -> bool:
     return isinstance(error, DiurnaError)
 
 
-def _touch(path: Path | None) -> None:
-    logger.info("ready")
+def _serve_metrics(host: str, port: int) -> str:
+    """Serves them in a thread of their own, on any free port where `port` is 0, and returns where."""
+    from prometheus_client import start_http_server
+
+    server, _ = start_http_server(port, host)
+    return f"http://{host}:{server.server_port}/metrics"
+
+
+def _tell_ready(path: Path | None, metrics_url: str | None) -> None:
+    logger.info("ready", metrics_url=metrics_url)
     if path is not None:
+        from diurna_deploy.stack.files import write_json
+
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
+        write_json(path, {"metrics_url": metrics_url})
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -153,10 +159,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("name", nargs="?", help="which agent")
     parser.add_argument("--host", default="127.0.0.1", help="where the server, and the metrics, listen")
     parser.add_argument("--port", type=int, default=8009, help="where the server listens")
-    parser.add_argument("--metrics-port", type=int, help="serves Prometheus' metrics of the process there")
+    parser.add_argument("--metrics-port", type=int, help="serves Prometheus' metrics there; 0 is any port")
     parser.add_argument("--work-dir", type=Path, help="where agents keep clones and worktrees")
     parser.add_argument("--member", help="the name under which a decider or projector gets its partitions back at once")
-    parser.add_argument("--ready-file", type=Path, help="made once the process does its work")
+    parser.add_argument("--ready-file", type=Path, help="made once the process works, says where its metrics are")
     parser.add_argument("--log-level", default="info")
     parser.add_argument("--log-format", choices=("json", "console"), default="json")
     return parser

@@ -7,6 +7,7 @@ from typing import Final, Literal
 
 from diurna_schemas.errors import WrongPartition
 
+FamilyName = Literal["agents", "locks", "workflows"]
 TimeType = Literal["LogAppendTime", "CreateTime"]
 
 DAY_MS: Final = 86_400_000
@@ -32,7 +33,7 @@ class Topic:
 class Family:
     """The topics of one kind of decision: commands in, events out, snapshots and dead letters beside."""
 
-    name: Literal["agents", "locks", "workflows"]
+    name: FamilyName
     key: str
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from diurna_schemas.agents import STALE_AFTER_MS
 from diurna_schemas.codec import Codec
+from diurna_schemas.topics import FamilyName
 from diurna_streams.decide import Decider
 from diurna_streams.decide.follower import Learn, learns_nothing
 from diurna_streams.deciders import agents, locks, workflows
@@ -16,6 +17,7 @@ from diurna_streams.deciders.agents.state import AgentsState
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.log import Log
 from diurna_streams.monitor import Monitor
+from diurna_streams.standing import STANDING
 
 ALL_RULES: Final[tuple[Rules[Any, Any, Any], ...]] = (agents.RULES, locks.RULES, workflows.RULES)
 
@@ -47,7 +49,9 @@ class Conductor:
             )
             for rules in ALL_RULES
         }
+        self._clock_ms = clock_ms
         self._monitor = Monitor(log, codec, self._agents, stale_after_ms=stale_after_ms, clock_ms=monotonic_ms)
+        STANDING.watch(self)
 
     async def run(self) -> None:
         """Decides and watches until cancelled."""
@@ -67,7 +71,18 @@ class Conductor:
         for decider in self.deciders.values():
             decider.wake()
 
-    def _agents(self) -> list[AgentsState]:
-        """The states of the agents decided here: each instance is watched by one process only."""
-        decider = self.deciders[agents.RULES.family.name]
+    def states(self, family: FamilyName) -> list[Any]:
+        """The states of the partitions decided here: each is in one process only."""
+        decider = self.deciders[family]
         return [decider.histories[partition].state for partition in sorted(decider.owned)]
+
+    def silences_ms(self) -> dict[str, int]:
+        """How long each agent has been silent."""
+        return self._monitor.silences_ms()
+
+    def now_ms(self) -> int:
+        """The deciders' present."""
+        return self._clock_ms()
+
+    def _agents(self) -> list[AgentsState]:
+        return self.states(agents.RULES.family.name)

@@ -124,6 +124,14 @@ class Monitor:
         self._said_ms = {key: at_ms for key, at_ms in self._said_ms.items() if now_ms - at_ms < REPEAT_AFTER_MS}
         return said
 
+    def silences_ms(self) -> dict[str, int]:
+        """How long each agent has been silent: by its instance that was heard last. Safe in any thread."""
+        now_ms, silences = self._clock_ms(), dict[str, int]()
+        for registration, heard_ms in self._heard_ms.items():
+            silent_ms = max(now_ms - heard_ms, 0)
+            silences[registration.agent_id] = min(silent_ms, silences.get(registration.agent_id, silent_ms))
+        return silences
+
     def _registrations(self) -> Iterator[tuple[Registration, Instance]]:
         for state in self._states():
             for agent_id, agent in state.agents.items():

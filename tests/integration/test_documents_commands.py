@@ -32,6 +32,9 @@ DOCUMENTS = (
     "docs/how-to/rebuild-the-tables.md",
     "docs/how-to/read-the-past.md",
     "docs/how-to/audit-the-log.md",
+    "docs/how-to/runbook.md",
+    "docs/how-to/dashboards-and-alerts.md",
+    "docs/reference/metrics.md",
     "docs/RESOURCE_LOCKING.md",
 )
 ELSEWHERE = {
@@ -51,6 +54,7 @@ ELSEWHERE = {
     "git diff pyproject.toml": "git's own",
     "uv sync": "uv's own",
     "python -m diurna_deploy.worker auditor --metrics-port 9464": "test_audit_process.py",
+    "python -m diurna_deploy.dashboards deploy/grafana/dashboards": "test_grafana_dashboards.py",
 }
 
 

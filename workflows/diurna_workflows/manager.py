@@ -16,6 +16,7 @@ from diurna_workflows.approvals import BusDesk, Desk, ReadDecision
 from diurna_workflows.driving import PATIENCE_SECONDS, Graph, Step, config_of, drive, found_state, state_of
 from diurna_workflows.forking import fork_thread
 from diurna_workflows.journal import LogJournal, named_id
+from diurna_workflows.observed import counted_run
 from diurna_workflows.ports import Bus, Heard, WritesCommands
 from diurna_workflows.pr_input import PrDeploymentInput
 from diurna_workflows.state import JsonObject, initial_state, utc_now
@@ -254,6 +255,12 @@ class WorkflowManager:
             watcher.put_nowait(step)
 
     async def _run(self, definition: Definition, workflow_id: str, given: JsonObject) -> JsonObject:
+        with counted_run(definition.workflow_type) as run:
+            final = await self._driven(definition, workflow_id, given)
+            run.ended(final)
+            return final
+
+    async def _driven(self, definition: Definition, workflow_id: str, given: JsonObject) -> JsonObject:
         saver = self._checkpointer
         journal = LogJournal(self._connection, workflow_id, scope=no_scope if saver is None else task_scope)
         cancelled: asyncio.Future[str] = asyncio.get_running_loop().create_future()

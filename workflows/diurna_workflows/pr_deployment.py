@@ -21,6 +21,7 @@ from diurna_schemas.errors import InvalidInput, LockLost, ResourceLockError
 from diurna_workflows.approvals import BusDesk, Desk, opened
 from diurna_workflows.asking import Answer, Question, asked
 from diurna_workflows.journal import Journal, NoJournal, summary
+from diurna_workflows.observed import observed
 from diurna_workflows.policy import Decision, decide_automatically, never
 from diurna_workflows.ports import Bus
 from diurna_workflows.pr_input import PrDeploymentInput
@@ -92,6 +93,7 @@ class _Nodes:
         self._locks = locks
         self._scope = scope
 
+    @observed
     async def plan(self, state: MultiAgentState) -> Update:
         """Reads the input and lays out the steps."""
         try:
@@ -112,6 +114,7 @@ class _Nodes:
             "updated_at": utc_now(),
         }
 
+    @observed
     async def review(self, state: MultiAgentState) -> Update:
         """Has the change reviewed. From here on `head` is the commit that was reviewed."""
         given = _input(state)
@@ -125,6 +128,7 @@ class _Nodes:
             return _ended("review", "rejected_by_review", reason, agent=question.agent_id, result=answer.result)
         return _done("review", question.agent_id, answer.result)
 
+    @observed
     async def test(self, state: MultiAgentState) -> Update:
         """Has the repository's own tests run. A repository without tests goes on to the approval, which knows."""
         given = _input(state)
@@ -146,6 +150,7 @@ class _Nodes:
             )
         return _done("test", question.agent_id, answer.result)
 
+    @observed
     async def approval(self, state: MultiAgentState) -> Update:
         """Has the deployment approved, by a policy or by a person; the question and the decision are facts."""
         given = _input(state)
@@ -159,6 +164,7 @@ class _Nodes:
             return _ended("approval", status, reason, result={**results.get("approval", {}), **decision.as_json()})
         return update
 
+    @observed
     async def deploy(self, state: MultiAgentState) -> Update:
         """Has the reviewed commit installed, checked and switched to, while the target is held."""
         given, head = _input(state), _reviewed_head(state)
@@ -194,6 +200,7 @@ class _Nodes:
             ended["error_log"] = [f"deploy: {reason}"]
         return ended
 
+    @observed
     async def finish(self, state: MultiAgentState) -> Update:
         """Says how it ended, and writes it down."""
         final = _final_result(state)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -50,7 +51,12 @@ def stop(session: Session) -> None:
     session.show({"stopped": stopped}, lambda: session.say("Stopped." if stopped else "Nothing was running here."))
 
 
-def status(session: Session) -> None:
+def status(
+    session: Session,
+    targets: Annotated[
+        bool, typer.Option("--targets", help="Print where the metrics are, as Prometheus' file_sd_configs reads it.")
+    ] = False,
+) -> None:
     """Shows the addresses and the processes; exits 3 where nothing runs here."""
     from diurna_deploy.lifecycle import stack_status
     from diurna_schemas.errors import Unavailable
@@ -60,7 +66,10 @@ def status(session: Session) -> None:
         if session.as_json:
             session.show(found)
         raise Unavailable("nothing is running in this state directory: `diurna up --detach` starts it")
-    session.show(found, lambda: _tell_status(session, found))
+    if targets:
+        session.show(_targets(found["processes"]))
+    else:
+        session.show(found, lambda: _tell_status(session, found))
     if not found.get("healthy", True):
         raise typer.Exit(3)
 
@@ -93,6 +102,15 @@ def demo(
 
     subject = None if repo is None else Subject(str(Path(repo).expanduser().absolute()), base, head)
     raise typer.Exit(run_demo(_settings(session), session, subject=subject, keep=keep))
+
+
+def _targets(processes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A target for each process that serves metrics, with the process's name as a label."""
+    return [
+        {"targets": [urlsplit(str(process["metrics_url"])).netloc], "labels": {"process": process["name"]}}
+        for process in processes
+        if process["metrics_url"] is not None
+    ]
 
 
 def _settings(session: Session) -> Any:

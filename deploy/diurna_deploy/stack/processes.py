@@ -170,7 +170,17 @@ def running_processes(state: StateDirectory) -> list[RunningProcess]:
         alive = record.is_alive()
         told = "stopped" if record.state == "running" and not alive else record.state
         pid = record.identity.pid if record.identity is not None and alive else None
-        shown.append(RunningProcess(record.name, pid, str(log_file(state, record.name)), told, record.restarts))
+        ready = read_json(state.processes / f"{record.name}.ready") if pid is not None else None
+        shown.append(
+            RunningProcess(
+                record.name,
+                pid,
+                str(log_file(state, record.name)),
+                told,
+                record.restarts,
+                metrics_url=None if ready is None else ready.get("metrics_url"),
+            )
+        )
     return shown
 
 

@@ -48,6 +48,7 @@ class RunningProcess:
     restarts: int = 0
     answers: bool | None = None
     """None where nothing tells."""
+    metrics_url: str | None = None
 
     def to_json(self) -> dict[str, object]:
         return asdict(self)

@@ -88,6 +88,7 @@ class Decider:
         self._incarnation = incarnation
         self._learn = learn
         self._clock_ms = clock_ms
+        self._counts = metrics.OfFamily(rules.family.name)
         self._follower = Follower(log, codec, rules, TOPICS[rules.family.commands].partitions, learn)
         self._owned: dict[int, Owned] = {}
         self._wanted: frozenset[int] = frozenset()
@@ -144,7 +145,7 @@ class Decider:
             await commands.drop([self._commands(partition) for partition in lost])
             new = sorted(wanted - self._owned.keys())
             await asyncio.gather(*(self._recover(partition, commands) for partition in new))
-            metrics.PARTITIONS_OWNED.labels(family=self._rules.family.name).set(len(self._owned))
+            self._counts.partitions.set(len(self._owned))
             logger.info("deciding", family=self._rules.family.name, partitions=sorted(self._owned))
             self.is_ready.set()
             self._wake.set()
@@ -199,14 +200,16 @@ class Decider:
                 await asyncio.gather(
                     *(self._decide_partition(partition, found, commands) for partition, found in by_partition.items())
                 )
-                metrics.DECISION_SECONDS.labels(family=self._rules.family.name).observe(time.perf_counter() - began)
+                self._counts.seconds.observe(time.perf_counter() - began)
 
     async def _decide_partition(self, partition: int, records: list[Record], commands: Reader) -> None:
         owned = self._owned.get(partition)
         if owned is None:
             return  # taken away while these were read
         batch = Batch()
-        owned.behind_ms = max(records[-1].timestamp_ms - self._clock_ms(), 0)
+        now_ms = self._clock_ms()
+        owned.behind_ms = max(records[-1].timestamp_ms - now_ms, 0)
+        self._counts.command_age_seconds.observe(max(now_ms - records[0].timestamp_ms, 0) / 1000)
         try:
             for record in records:
                 if record.offset < owned.next_command:
@@ -217,7 +220,7 @@ class Decider:
         except Unavailable as error:
             await self._give_up(partition, commands, str(error))
             return
-        metrics.COMMANDS.labels(family=self._rules.family.name).inc(len(records))
+        self._counts.commands.inc(len(records))
         self._wake.set()
         self._snapshot_if_due(owned, partition)
 
@@ -296,7 +299,7 @@ class Decider:
         owned.history.expected.extend(batch.expected)
         producer = await self._writer()
         await producer.send_batch(self._rules.family.events, partition, batch.records)
-        metrics.EVENTS.labels(family=self._rules.family.name).inc(len(batch.records))
+        self._counts.events.inc(len(batch.records))
 
     async def _writer(self) -> Producer:
         async with self._opening:  # or two partitions would open one each, and one of them would never be closed
@@ -307,7 +310,7 @@ class Decider:
     async def _give_up(self, partition: int, commands: Reader, why: str) -> None:
         """After any doubt: a new producer, and everything that was not read back is decided again."""
         logger.warning("giving up what was not read back", family=self._rules.family.name, partition=partition, why=why)
-        metrics.RECOVERIES.labels(family=self._rules.family.name).inc()
+        self._counts.recoveries.inc()
         self._owned.pop(partition, None)
         await self._throw_away(self._producer)
         await self._recover(partition, commands)

@@ -27,6 +27,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, w
 
 from diurna_schemas.errors import Conflict, TooLarge, Unavailable
 from diurna_schemas.topics import Topic
+from diurna_streams import metrics
 from diurna_streams.log.librdkafka import LibrdkafkaReader
 from diurna_streams.log.patient import PatientReader
 from diurna_streams.log.port import Log, Outgoing, Reader, TopicPartition
@@ -186,6 +187,7 @@ class KafkaLog(Log):
             try:
                 yield self._query
             except (KafkaError, OSError) as error:
+                metrics.LOG_FAILURES.labels("ask").inc()
                 raise Unavailable(f"{self._servers} did not say {what}: {type(error).__name__}: {error}") from error
 
 
@@ -267,6 +269,7 @@ def _kafka_partitions(partitions: Iterable[TopicPartition]) -> list[aiokafka.Top
 
 
 def _not_acknowledged(topic: str, partition: int, error: Exception) -> Unavailable:
+    metrics.LOG_FAILURES.labels("write").inc()
     return Unavailable(f"{topic}:{partition} did not acknowledge the write: {type(error).__name__}: {error}")
 
 
@@ -276,6 +279,7 @@ async def _started(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminCl
     except (KafkaError, OSError) as error:
         stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
         await stop()
+        metrics.LOG_FAILURES.labels("connect").inc()
         raise Unavailable(f"Kafka does not answer at {servers}: {type(error).__name__}: {error}") from error
 
 

@@ -21,6 +21,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
 
 from diurna_schemas.errors import Unavailable, Unreadable
+from diurna_streams import metrics
 from diurna_streams.log.port import Record, TopicPartition, present
 
 logger = structlog.get_logger(__name__)
@@ -218,4 +219,5 @@ def _failure(error: KafkaError) -> Exception | None:
         return Unreadable(f"records are gone from the log: {error}")
     if error.retriable():
         return None
+    metrics.LOG_FAILURES.labels("read").inc()
     return Unavailable(f"the log could not be read: {error}")

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 from diurna_schemas.errors import Unavailable, Unreadable
+from diurna_streams import metrics
 from diurna_streams.log.port import Record, TopicPartition, present
 
 
@@ -47,6 +48,7 @@ class PatientReader:
         except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
             raise Unreadable(f"records are gone from the log: {error}") from error
         except (KafkaError, OSError) as error:
+            metrics.LOG_FAILURES.labels("read").inc()
             raise Unavailable(f"the log could not be read: {type(error).__name__}: {error}") from error
         records: list[Record] = []
         for (topic, partition), messages in found.items():

@@ -30,6 +30,7 @@ from diurna_streams.project.intake import Intake
 from diurna_streams.project.options import ProjectorOptions
 from diurna_streams.project.places import partitions_of, places_of
 from diurna_streams.project.understand import Understanding
+from diurna_streams.project.waiting import Waiting
 from diurna_streams.project.writer import Writer
 
 logger = structlog.get_logger(__name__)
@@ -74,12 +75,14 @@ async def run_projector(
         stack.push_async_callback(store.close)
         partitions = await _provisioned(log)
         writer = Writer(store, Understanding(codec, learn))
+        waiting = Waiting()
         while not stop.is_set():
             places = await places_of(log, store, partitions)
+            metrics.behind(places.lag_by_topic(), waiting.look(places, asyncio.get_running_loop().time()))
             if places.lag > options.bulk_lag_records:
                 await catch_up(log, writer, partitions)
             await store.index_search()  # a process that was killed in bulk has left them out
-            live = _Live(options, log, writer, partitions, on_doubt=on_doubt, on_committed=on_committed)
+            live = _Live(options, log, writer, partitions, waiting, on_doubt=on_doubt, on_committed=on_committed)
             await live.run(stop, ready)
 
 
@@ -92,6 +95,7 @@ class _Live:
         log: Log,
         writer: Writer,
         partitions: list[TopicPartition],
+        waiting: Waiting,
         *,
         on_doubt: Callable[[int, str], None],
         on_committed: Callable[[Sequence[LogRecord]], None],
@@ -100,6 +104,7 @@ class _Live:
         self._log = log
         self._writer = writer
         self._partitions = partitions
+        self._waiting = waiting
         self._on_doubt = on_doubt
         self._on_committed = on_committed
         self._intake = Intake()
@@ -158,8 +163,7 @@ class _Live:
                 logger.warning("the lag is unknown", error=str(error))
                 moved_at = loop.time()  # nobody can move while Kafka or Postgres are away
                 continue
-            for topic, lag in places.lag_by_topic().items():
-                metrics.LAG.labels(topic=topic).set(lag)
+            metrics.behind(places.lag_by_topic(), self._waiting.look(places, loop.time()))
             if places.next != before or places.lag == 0:
                 moved_at, before = loop.time(), places.next
             elif (loop.time() - moved_at) * 1000 > self._options.stalled_ms:

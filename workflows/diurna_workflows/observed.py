@@ -1,0 +1,65 @@
+"""The nodes of a graph as they are seen from outside: timed and counted."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from diurna_workflows.metrics import STEP_SECONDS, WORKFLOW_SECONDS, WORKFLOWS_ACTIVE
+from diurna_workflows.state import MultiAgentState
+
+Node = TypeVar("Node", bound=Callable[..., Awaitable[dict[str, Any]]])
+
+
+def observed(node: Node) -> Node:
+    """A node, method or function, whose runs are counted under its own name. The state comes last."""
+    step = getattr(node, "__name__", "step")
+
+    @wraps(node)
+    async def run(*given: Any, **named: Any) -> dict[str, Any]:
+        state: MultiAgentState = given[-1]
+        began, status = time.perf_counter(), "error"
+        try:
+            update = await node(*given, **named)
+            status = _status_of(step, update)
+            return update
+        except asyncio.CancelledError:
+            status = "cancelled"
+            raise
+        finally:
+            STEP_SECONDS.labels(state["workflow_type"], step, status).observe(time.perf_counter() - began)
+
+    return cast("Node", run)
+
+
+class Run:
+    """One run of a workflow. Who knows how it ended says so; what nobody says was stopped half-way."""
+
+    status = "stopped"
+
+    def ended(self, final: Mapping[str, Any]) -> None:
+        """Takes its end from the final result."""
+        status = final.get("deployment_status")
+        self.status = str(status) if status in {"failed", "cancelled"} else "completed"
+
+
+@contextmanager
+def counted_run(workflow_type: str) -> Generator[Run]:
+    """Counts a run for as long as the block lasts."""
+    run, began = Run(), time.perf_counter()
+    WORKFLOWS_ACTIVE.labels(workflow_type).inc()
+    try:
+        yield run
+    finally:
+        WORKFLOWS_ACTIVE.labels(workflow_type).dec()
+        WORKFLOW_SECONDS.labels(workflow_type, run.status).observe(time.perf_counter() - began)
+
+
+def _status_of(step: str, update: Mapping[str, Any]) -> str:
+    found = update.get("subtask_status")
+    status = cast("Mapping[str, object]", found).get(step) if isinstance(found, Mapping) else None
+    return "failed" if status == "failed" else "completed"
