@@ -159,7 +159,7 @@ EVENTS: Final = Listing(
     (("at_ms", "bigint"), ("topic", "text"), ("partition", "integer"), ("record_offset", "bigint")),
     {
         "topic": "topic = {}",
-        "partition": "partition = {}",
+        "partition": "partition = {}::bigint",
         "record_offset": "record_offset = {}",
         "type": "type = {}",
         "subject": "subject = {}",

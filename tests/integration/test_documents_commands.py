@@ -31,6 +31,7 @@ DOCUMENTS = (
     "docs/how-to/kafka-ui.md",
     "docs/how-to/rebuild-the-tables.md",
     "docs/how-to/read-the-past.md",
+    "docs/how-to/look-at-it-in-the-browser.md",
     "docs/how-to/audit-the-log.md",
     "docs/how-to/runbook.md",
     "docs/how-to/dashboards-and-alerts.md",

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from support.paged_seed import Seeded, seeded
-from support.paged_team import HTML, OWN_URL, PagedTeam, paged_team
+from support.paged_team import HTML, OWN_URL, PagedTeam, listening, paged_team
 
 pytestmark = pytest.mark.stack
 
@@ -215,6 +215,35 @@ async def test_one_event_shows_its_causes_and_effects(team: PagedTeam, hostile: 
     assert dispatched["causation_id"] in page
     assert "request.completed" in page[effects:]
     assert causes < page.index("request.submitted", causes) < effects
+
+
+async def test_one_event_is_read_by_its_position(team: PagedTeam, hostile: Seeded) -> None:
+    listed = (await team.json("/events", limit=1))[0]
+    assert await team.json(f"/events/{listed['position']}") == listed
+    for position in ("agents.events:99999999999:0", "agents.events:0:999999999999999999", "nothing.events:0:0"):
+        assert (await team.json(f"/events/{position}", 404))["code"] == "not_found"
+
+
+async def test_a_stream_can_leave_the_types_to_the_data(team: PagedTeam, hostile: Seeded) -> None:
+    async def first_lines(address: str, **parameters: str) -> list[str]:
+        async with (
+            httpx.AsyncClient(base_url=address, timeout=10) as client,
+            client.stream(
+                "GET", "/events/stream", params={"type": "page.unnamed", "after": after, **parameters}
+            ) as told,
+        ):
+            lines: list[str] = []
+            async for line in told.aiter_lines():
+                lines.append(line.partition(":")[0])
+                if line.startswith("data:"):
+                    return lines
+        raise AssertionError("the stream ended")
+
+    after = ",".join(f"{topic}.events:0:0" for topic in ("agents", "locks"))
+    await team.client.post("/events", json={"event_type": "page.unnamed"})
+    async with listening(team.app) as address:
+        assert "event" in await first_lines(address)
+        assert "event" not in await first_lines(address, unnamed="true")
 
 
 async def test_lists_go_on_where_a_page_ends(team: PagedTeam, hostile: Seeded) -> None:

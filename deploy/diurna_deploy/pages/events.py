@@ -6,13 +6,13 @@ import asyncio
 from typing import Any, Final
 
 from diurna.stream import STREAM_TOPICS
-from diurna_deploy.pages.asking import Refusal, path_of
+from diurna_deploy.pages.asking import path_of
 from diurna_deploy.pages.view import Document, Shown, View
 from diurna_schemas.catalogue import TYPE_NAMES
 from diurna_schemas.topics import EVENT_TOPICS
 
 _PAGE: Final = 50
-_ALL: Final = 1_000
+_MANY: Final = 200
 _AROUND: Final = 10
 _TYPES: Final = sorted(name for name, message in TYPE_NAMES.items() if message.topic in EVENT_TOPICS)
 
@@ -43,18 +43,16 @@ def _following(positions: str) -> str:
 async def event(view: View) -> Shown:
     """One event: the command it comes from, what else that caused, and what came before and after in the same work."""
     found = await view.read(path_of("events", view.part("position")))
-    siblings, work, subject = await asyncio.gather(
-        _of_command(view, found), _timeline(view, found), _of_subject(view, found)
+    siblings, before, after, latest = await asyncio.gather(
+        _of_command(view, found), _of_work(view, found, "desc"), _of_work(view, found, "asc"), _of_subject(view, found)
     )
-    before, after = _around(found, work)
     return "event.html", {
         "event": found,
         "siblings": [one for one in siblings if one["position"] != found["position"]],
-        "before": before[-_AROUND:],
-        "after": after[:_AROUND],
-        "before_left_out": max(len(before) - _AROUND, 0),
-        "after_left_out": max(len(after) - _AROUND, 0),
-        "subject_events": subject,
+        "before": [one for one in reversed(before[:_AROUND]) if not _is_sibling(one, found)],
+        "after": [one for one in after[:_AROUND] if not _is_sibling(one, found)],
+        "has_more": max(len(before), len(after)) > _AROUND,
+        "latest": latest,
     }
 
 
@@ -65,13 +63,12 @@ async def _of_command(view: View, found: Document) -> list[Any]:
     return caused
 
 
-async def _timeline(view: View, found: Document) -> list[Any]:
+async def _of_work(view: View, found: Document, order: str) -> list[Any]:
+    """What follows the event in its work, in this order: backwards, what came before."""
     if found["correlation_id"] is None:
         return []
-    try:
-        work: list[Any] = await view.read(path_of("timeline", found["correlation_id"]), limit=_ALL)
-    except Refusal:
-        return []
+    wanted = {"correlation_id": found["correlation_id"], "after": found["position"], "order": order}
+    work: list[Any] = await view.read("/events", limit=_AROUND + 1, **wanted)
     return work
 
 
@@ -83,21 +80,12 @@ async def _of_subject(view: View, found: Document) -> list[Any]:
     return latest
 
 
-def _around(found: Document, work: list[Any]) -> tuple[list[Any], list[Any]]:
-    """What stands before and after an event in its work, the events of the same command left out."""
-    places = [one["position"] for one in work]
-    if found["position"] not in places:
-        return [], []
-    at = places.index(found["position"])
-
-    def others(some: list[Any]) -> list[Any]:
-        return [one for one in some if one["causation_id"] is None or one["causation_id"] != found["causation_id"]]
-
-    return others(work[:at]), others(work[at + 1 :])
+def _is_sibling(one: Document, found: Document) -> bool:
+    return one["causation_id"] is not None and one["causation_id"] == found["causation_id"]
 
 
 async def timeline(view: View) -> Shown:
     """Every event of one piece of work, in order of time."""
     correlation_id = view.part("correlation_id")
-    found = await view.answer(path_of("timeline", correlation_id), limit=_ALL, **view.asked("cursor"))
+    found = await view.answer(path_of("timeline", correlation_id), limit=_MANY, **view.asked("cursor"))
     return "timeline.html", {"correlation_id": correlation_id, "events": found.document, "cursor": found.cursor}

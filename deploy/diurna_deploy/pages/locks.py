@@ -9,7 +9,7 @@ from diurna_deploy.pages.asking import path_of
 from diurna_deploy.pages.view import Document, Shown, View
 
 _PAGE: Final = 50
-_ALL: Final = 1_000
+_MANY: Final = 200
 
 
 async def locks(view: View) -> Shown:
@@ -17,8 +17,8 @@ async def locks(view: View) -> Shown:
     asked = view.asked("resource_id", "agent_id", "cursor")
     of = {"resource_id": asked["resource_id"], "agent_id": asked["agent_id"]}
     held, queue, history, statistics = await asyncio.gather(
-        view.answer("/locks", limit=_ALL, **of),
-        view.read("/locks/queue", limit=_ALL, **of),
+        view.answer("/locks", limit=_MANY, **of),
+        view.read("/locks/queue", limit=_MANY, **of),
         view.answer("/locks/history", limit=_PAGE, cursor=asked["cursor"], **of),
         view.read("/locks/statistics", resource_id=asked["resource_id"], limit=_PAGE),
     )
@@ -29,13 +29,14 @@ async def locks(view: View) -> Shown:
         "cursor": history.cursor,
         "statistics": statistics,
         "asked": asked,
+        "many": _MANY,
     }
 
 
 async def lock(view: View) -> Shown:
     """One wish for a lock, and what became of it."""
     found = await view.read(path_of("locks", view.part("lock_id")))
-    events = await view.read("/events", subject=found["resource_id"], order="desc", limit=_ALL)
+    events = await view.read("/events", subject=found["resource_id"], order="desc", limit=_MANY)
     return "lock.html", {"lock": found, "events": [one for one in events if _lock_of(one) == found["lock_id"]]}
 
 

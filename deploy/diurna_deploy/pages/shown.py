@@ -87,6 +87,11 @@ def number(value: Any) -> str:
     return NOTHING if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
+def upto(count: int, many: int) -> str:
+    """A count of what was read, where no more than so many are read."""
+    return number(count) if count < many else f"{number(many)}+"
+
+
 def json_text(value: Any) -> str:
     """JSON as people read it."""
     return orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS).decode()
@@ -106,6 +111,6 @@ def query_of(**parameters: Any) -> str:
 
 FILTERS: Final = {
     "tone": tone, "mark": mark, "words": words, "moment": moment, "clock": clock, "ago": ago, "span": span,
-    "number": number, "ms": milliseconds, "json_text": json_text, "brief": brief,
+    "number": number, "ms": milliseconds, "upto": upto, "json_text": json_text, "brief": brief,
 }  # fmt: skip
 GLOBALS: Final = {"path_of": path_of, "query_of": query_of}

@@ -10,7 +10,8 @@ from diurna_deploy.pages.asking import Refusal, path_of
 from diurna_deploy.pages.view import Document, Shown, View
 
 _PAGE: Final = 50
-_ALL: Final = 1_000
+_MANY: Final = 200
+"""So many documents are read at once at most: each may be large."""
 _RECENT: Final = 20
 _LIVE: Final = frozenset({"active", "busy", "idle"})
 
@@ -18,12 +19,12 @@ _LIVE: Final = frozenset({"active", "busy", "idle"})
 async def overview(view: View) -> Shown:
     """How everything stands, and what happened last."""
     agents, queued, dispatched, workflows, approvals, locks, recent, lag = await asyncio.gather(
-        view.read("/agents", limit=_ALL),
-        view.read("/requests", status="queued", limit=_ALL),
-        view.read("/requests", status="dispatched", limit=_ALL),
-        view.read("/workflows", status="running", limit=_ALL),
+        view.read("/agents", limit=_MANY),
+        view.read("/requests", status="queued", limit=_MANY),
+        view.read("/requests", status="dispatched", limit=_MANY),
+        view.read("/workflows", status="running", limit=_MANY),
         view.read("/approvals", status="pending", limit=_PAGE),
-        view.read("/locks", limit=_ALL),
+        view.read("/locks", limit=_MANY),
         view.read("/events", order="desc", limit=_RECENT),
         _lag(view),
     )
@@ -38,7 +39,7 @@ async def overview(view: View) -> Shown:
         "locks": locks,
         "events": recent,
         "lag": lag,
-        "all": _ALL,
+        "many": _MANY,
     }
 
 
@@ -57,8 +58,8 @@ async def agents(view: View) -> Shown:
     asked = view.asked("status", "capability", "cursor")
     found, queued, dispatched = await asyncio.gather(
         view.answer("/agents", limit=_PAGE, **asked),
-        view.read("/requests", status="queued", limit=_ALL),
-        view.read("/requests", status="dispatched", limit=_ALL),
+        view.read("/requests", status="queued", limit=_MANY),
+        view.read("/requests", status="dispatched", limit=_MANY),
     )
     return "agents.html", {
         "agents": found.document,
@@ -68,6 +69,7 @@ async def agents(view: View) -> Shown:
         "working_at": Counter(one["agent_id"] for one in dispatched),
         "queue": sorted([*queued, *dispatched], key=lambda one: (one["agent_id"], one["submitted_at"]))[:_PAGE],
         "queue_length": len(queued) + len(dispatched),
+        "many": _MANY,
     }
 
 

@@ -11,7 +11,7 @@ from diurna_deploy.pages.view import Document, Shown, View
 from diurna_workflows.outlines import OUTLINES
 
 _PAGE: Final = 50
-_ALL: Final = 1_000
+_MANY: Final = 200
 _OVER: Final = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -35,15 +35,17 @@ async def workflow(view: View) -> Shown:
     workflow_id = view.part("workflow_id")
     found = await view.read(path_of("workflows", workflow_id))
     history, checkpoints, approvals = await asyncio.gather(
-        view.read(path_of("workflows", workflow_id, "history"), limit=_ALL),
+        view.answer("/events", topic="workflows.events", subject=workflow_id, order="desc", limit=_MANY),
         view.read(path_of("workflows", workflow_id, "checkpoints"), limit=_PAGE),
         view.read("/approvals", workflow_id=workflow_id, limit=_PAGE),
     )
-    steps = _steps(history)
+    events = list(reversed(history.document))
+    steps = _steps(events)
     waiting = [one for one in approvals if one["status"] == "pending"]
     return "workflow.html", {
         "workflow": found,
-        "history": history,
+        "events": events,
+        "has_older": history.cursor is not None,
         "steps": steps,
         "checkpoints": checkpoints,
         "approvals": approvals,
@@ -55,14 +57,14 @@ async def workflow(view: View) -> Shown:
             status=found["status"],
             is_waiting=bool(waiting),
         ),
-        "correlation_id": next((one["correlation_id"] for one in history if one["correlation_id"]), None),
+        "correlation_id": next((one["correlation_id"] for one in events if one["correlation_id"]), None),
     }
 
 
-def _steps(history: list[Any]) -> list[Document]:
+def _steps(events: list[Any]) -> list[Document]:
     """Which steps there were and how long each took, the last one still going on: `until` is None."""
     steps: list[Document] = []
-    for event in history:
+    for event in events:
         data: Document = event["data"] or {}
         if event["type"] in {"workflow.created", "workflow.step_changed"} and data.get("step"):
             if steps:
