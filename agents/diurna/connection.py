@@ -12,12 +12,13 @@ from diurna.directory import Directory
 from diurna.history import History
 from diurna.seen import Learn, Seen
 from diurna.sender import Sender, wall_clock_ms
-from diurna.settings import ClientSettings
+from diurna.settings import ClientSettings, wants_traces
 from diurna.tail import Tail
 from diurna_schemas.codec import Codec
 from diurna_schemas.errors import TimedOut, Unreadable
 from diurna_schemas.ids import Position
 from diurna_schemas.message import Command, Event
+from diurna_streams import tracing
 from diurna_streams.log import Log
 
 ANSWER_SECONDS: Final = 30.0
@@ -56,6 +57,8 @@ class Connection:
         """
         from diurna.network import network_parts  # the wires are loaded only where they are used
 
+        if wants_traces():
+            tracing.start(f"diurna{source.replace('/', '-')}")
         parts = await network_parts(settings or ClientSettings.load())
         return cls(
             parts.log,
@@ -144,8 +147,15 @@ class Connection:
             accepts=lambda seen: is_answer(command, seen),
         )
         try:
-            await self.sender.send(command, correlation_id=correlation_id, traceparent=traceparent)
-            seen = await expectation.future
+            with tracing.span(
+                f"command {command.type_name}",
+                kind="client",
+                parent=traceparent or tracing.CURRENT,
+                attributes={"diurna.correlation_id": correlation_id or command.correlation or ""},
+            ):
+                own = tracing.traceparent() or traceparent
+                await self.sender.send(command, correlation_id=correlation_id, traceparent=own)
+                seen = await expectation.future
         finally:
             self.tail.forget(expectation)
         if seen.type_name in REPEATED:

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Final, TypeVar
@@ -103,7 +104,8 @@ class Handlers:
         arguments = (request, context) if _takes_context(handler) else (request,)
         if inspect.iscoroutinefunction(handler):
             return await handler(*arguments)
-        result = await asyncio.get_running_loop().run_in_executor(self._threads, partial(handler, *arguments))
+        run = partial(copy_context().run, handler, *arguments)  # a thread has no context of its own
+        result = await asyncio.get_running_loop().run_in_executor(self._threads, run)
         return await result if inspect.isawaitable(result) else result
 
 

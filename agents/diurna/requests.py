@@ -21,6 +21,7 @@ from diurna_schemas.errors import AgentOffline, DiurnaError, Unavailable, Unread
 from diurna_schemas.ids import ANY_AGENT, AgentId
 from diurna_schemas.message import Event
 from diurna_schemas.shapes import AgentRequestEvent, AgentResponseEvent, AgentResponseStatus
+from diurna_streams import tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -54,7 +55,7 @@ class Requests:
         status = "error"
         try:
             async with limit:
-                response = await asked.answer()
+                response = await asked.traced()
             status = response.status.value
             return response
         except TimeoutError:
@@ -101,6 +102,26 @@ class _Asked:
         self._connection = connection
         self._request = request
         self._traceparent = traceparent
+
+    async def traced(self) -> AgentResponseEvent:
+        """The answer, in a span of its own where spans are made."""
+        request = self._request
+        with tracing.span(
+            f"request {request.request_type}",
+            kind="client",
+            parent=self._traceparent or tracing.CURRENT,
+            attributes={
+                "diurna.correlation_id": request.correlation_id or request.request_id,
+                "diurna.request_id": request.request_id,
+                "diurna.source_agent": request.source_agent,
+                "diurna.target_agent": request.target_agent,
+            },
+        ) as span:
+            self._traceparent = tracing.traceparent() or self._traceparent
+            response = await self.answer()
+            if span is not None:
+                span.set_attribute("diurna.status", response.status.value)
+            return response
 
     async def answer(self) -> AgentResponseEvent:
         try:

@@ -11,6 +11,7 @@ from diurna_schemas import agents
 from diurna_schemas.errors import Unreadable
 from diurna_schemas.ids import AgentId
 from diurna_schemas.shapes import AgentRequestEvent, AgentResponseEvent, AgentResponseStatus
+from diurna_streams import tracing
 
 _ID_BYTES: Final = 16
 
@@ -18,6 +19,14 @@ _ID_BYTES: Final = 16
 def command_id_of(*words: str) -> str:
     """An id that follows from these words: who says the same twice says it once."""
     return hashlib.blake2b("\n".join(words).encode(), digest_size=_ID_BYTES).hexdigest()
+
+
+def carried_by(request: agents.AgentRequest) -> str | None:
+    """The place in a trace at which a request was asked, where its metadata says one."""
+    if tracing.TRACEPARENT not in request.metadata:
+        return None
+    found = json_object(request.metadata).get(tracing.TRACEPARENT)
+    return found if isinstance(found, str) else None
 
 
 def submission(request: AgentRequestEvent, target: AgentId) -> agents.SubmitRequest:
@@ -39,7 +48,7 @@ def submission(request: AgentRequestEvent, target: AgentId) -> agents.SubmitRequ
             "attempt_timeout_ms": None if attempt_seconds is None else max(1, round(attempt_seconds * 1000)),
             "attempts_max": request.attempts_max,
             "correlation_id": request.correlation_id or request.request_id,
-            "metadata": json_text("metadata", request.metadata),
+            "metadata": json_text("metadata", tracing.carried(request.metadata)),
             "created_at_ms": round(request.created_at.timestamp() * 1000),
         },
     )

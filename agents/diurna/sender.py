@@ -19,6 +19,7 @@ from diurna_schemas.ids import Position
 from diurna_schemas.message import COMMAND_BYTES_MAX, Command
 from diurna_schemas.records import Broadcast, DeadLetterSettled
 from diurna_schemas.topics import partition_of
+from diurna_streams import tracing
 from diurna_streams.log import Log, Outgoing, Producer
 
 RESEND_SECONDS_MAX: Final = 120.0
@@ -61,7 +62,7 @@ class Sender:
             source=self._source,
             at_ms=self._clock_ms(),
             correlation_id=correlation_id,
-            traceparent=traceparent,
+            traceparent=traceparent or tracing.traceparent(),
         )
         value = self._codec.encode(command)
         if len(value) > COMMAND_BYTES_MAX:  # its decider would put it to the dead letters, and nobody would answer
@@ -77,7 +78,7 @@ class Sender:
             subject=broadcast.source_agent,
             at_ms=broadcast.created_at_ms,
             correlation_id=broadcast.correlation_id,
-            traceparent=traceparent,
+            traceparent=traceparent or tracing.traceparent(),
         )
         value = self._codec.encode(broadcast)
         position = await self._append(topics.BROADCASTS, broadcast.event_type, value, headers)

@@ -57,6 +57,14 @@ def database_url(environment: Mapping[str, str] | None = None) -> str:
     return _address(given, DATABASE, _stack(stack_file), "database_url", stack_file)
 
 
+def wants_traces(environment: Mapping[str, str] | None = None) -> bool:
+    """Whether OpenTelemetry's standard variables ask for spans over OTLP."""
+    given = os.environ if environment is None else environment
+    if given.get("OTEL_SDK_DISABLED", "").lower() == "true" or given.get("OTEL_TRACES_EXPORTER", "otlp") != "otlp":
+        return False
+    return any(given.get(f"OTEL_EXPORTER_OTLP_{name}ENDPOINT") for name in ("", "TRACES_"))
+
+
 def state_dir(environment: Mapping[str, str] | None = None) -> Path:
     """The state directory: `DIURNA_STATE_DIR`, else the platform's own place for a user's state."""
     given = os.environ if environment is None else environment

@@ -15,12 +15,13 @@ from diurna.connection import Connection
 from diurna.handlers import Handlers, Outcome, clean
 from diurna.metrics import HANDLER_SECONDS, HANDLERS_ACTIVE
 from diurna.redaction import PATTERNS
-from diurna.responses import command_id_of, request_of
+from diurna.responses import carried_by, command_id_of, request_of
 from diurna.seen import Seen
 from diurna_schemas import agents
 from diurna_schemas.errors import DiurnaError, Unreadable
 from diurna_schemas.ids import Position
 from diurna_schemas.shapes import AgentRequestEvent
+from diurna_streams import tracing
 
 _log = structlog.get_logger(__name__)
 
@@ -111,7 +112,7 @@ class Workers:
         if before is not None:
             before.task.cancel()
         task = asyncio.create_task(
-            self._work(connection, event, seen.header("traceparent")), name=f"diurna-request-{request_id}"
+            self._traced(connection, event, seen.header(tracing.TRACEPARENT)), name=f"diurna-request-{request_id}"
         )
         running = self._running[request_id] = _Running(event.attempt, task)
         HANDLERS_ACTIVE.labels(self._agent_id).inc()
@@ -133,7 +134,32 @@ class Workers:
                 return
         running.task.cancel()
 
-    async def _work(self, connection: Connection, event: agents.RequestDispatched, traceparent: str | None) -> None:
+    async def _traced(self, connection: Connection, event: agents.RequestDispatched, header: str | None) -> None:
+        """Works on the request in a span of its own, and with its ids in every line that is logged meanwhile."""
+        request = event.request
+        parent = carried_by(request) or header
+        with (
+            structlog.contextvars.bound_contextvars(
+                request_id=request.request_id, correlation_id=request.correlation_id
+            ),
+            tracing.span(
+                f"handle {request.request_type}",
+                kind="consumer",
+                parent=parent,
+                attributes={
+                    "diurna.correlation_id": request.correlation_id,
+                    "diurna.request_id": request.request_id,
+                    "diurna.agent_id": self._agent_id,
+                    "diurna.attempt": event.attempt,
+                },
+            ) as span,
+        ):
+            status = await self._work(connection, event, tracing.traceparent() or parent)
+            if span is not None:
+                span.set_attribute("diurna.status", status)
+
+    async def _work(self, connection: Connection, event: agents.RequestDispatched, traceparent: str | None) -> str:
+        """Runs the handler and writes its answer; returns how it ended."""
         request_id, attempt = event.request.request_id, event.attempt
         # A span of the log's own time: this machine's clock may differ from the broker's.
         seconds = max(event.deadline_ms - event.at_ms, 1) / 1000
@@ -156,7 +182,7 @@ class Workers:
             # The log ends the attempt by itself, and gives it to another instance or says that time is over.
             _log.warning("a handler was too slow", request_id=request_id, attempt=attempt, seconds=seconds)
             self._observe(event, "timeout", began)
-            return
+            return "timeout"
         except asyncio.CancelledError:
             self._observe(event, "cancelled", began)
             raise
@@ -166,6 +192,7 @@ class Workers:
         if (running := self._running.get(request_id)) is not None and running.attempt == attempt:
             running.is_answering = True
         await self._answer(connection, event, outcome, time.perf_counter() - began, traceparent)
+        return outcome.status
 
     async def _answer(
         self,

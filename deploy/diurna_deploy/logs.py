@@ -8,6 +8,8 @@ from typing import Final, TextIO
 
 import structlog
 
+from diurna_streams import tracing
+
 _QUIET: Final = ("aiokafka", "kafka", "httpx", "httpcore", "uvicorn.access", "faust", "mode", "asyncio")
 """They repeat themselves while a broker restarts; their warnings are enough."""
 
@@ -17,6 +19,7 @@ def configure(*, process: str, level: str = "info", as_json: bool = True, stream
     where = sys.stdout if stream is None else stream
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _trace_ids,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
@@ -40,3 +43,10 @@ def configure(*, process: str, level: str = "info", as_json: bool = True, stream
     logging.basicConfig(level=number, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _trace_ids(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """The ids of the span in which something is logged, where spans are made."""
+    if (place := tracing.traceparent()) is not None:
+        _, line["trace_id"], line["span_id"], _ = place.split("-")
+    return line

@@ -18,6 +18,7 @@ from diurna.connection import Connection
 from diurna.directory import Candidate
 from diurna.gateway import write_router
 from diurna.gateway.reads import KnownLock
+from diurna.traced_http import Traced
 from diurna_deploy.pages import Pages
 from diurna_deploy.provision import own_schema_ids, register_schemas
 from diurna_deploy.replay_jobs import ReplayJobs, Run, in_a_process, replay_router
@@ -34,6 +35,7 @@ from diurna_schemas.asyncapi import asyncapi_document
 from diurna_schemas.chain import Head
 from diurna_schemas.codec import Codec
 from diurna_schemas.errors import InvalidInput, NotFound
+from diurna_streams import tracing
 from diurna_streams.log import Log, TopicPartition
 from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.schema_registry.routes import schema_registry_router
@@ -161,6 +163,8 @@ async def application(
         app.add_api_route("/asyncapi.json", _asyncapi(settings), tags=["events"])
         app.add_middleware(AsOf, pasts=pasts)
         app.add_middleware(Pages)
+        if tracing.is_on():
+            app.add_middleware(Traced)
         yield app
 
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -78,6 +79,7 @@ def main(arguments: list[str] | None = None) -> int:
         _parser().error("agent needs a name, and only agent has one")
     name = given.name or given.role
     logs.configure(process=name, level=given.log_level, as_json=given.log_format == "json")
+    traces = _traced(name)
     role = _role(given.role, given.name, given)
     metrics_url = None if given.metrics_port is None else _serve_metrics(given.host, given.metrics_port)
     try:
@@ -89,7 +91,22 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         logger.critical("the process failed", error=str(error), exc_info=None if _says_enough(error) else error)
         return FAILED
+    finally:
+        if traces is not None:
+            traces.stop()
     return 0
+
+
+def _traced(name: str) -> ModuleType | None:
+    """Spans, where the environment asks for them: nothing of it is loaded where it does not."""
+    from diurna.settings import wants_traces
+
+    if not wants_traces():
+        return None
+    from diurna_streams import tracing
+
+    tracing.start(f"diurna-{name}")
+    return tracing
 
 
 async def _until_told(role: Role, *, ready: Ready) -> None:

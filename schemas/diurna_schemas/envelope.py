@@ -137,8 +137,10 @@ def event_headers(
 ) -> Headers:
     """The headers of a decided event, its link in the chain among them.
 
-    `logic_version` says by which rules it was decided; the first ones go without saying.
+    `logic_version` says by which rules it was decided; the first ones go without saying. An event that belongs to other
+    work than its command (an answer makes room for somebody else's request) is not part of its command's trace.
     """
+    is_of_its_work = not event.correlation or not correlation_id or event.correlation == correlation_id
     version = () if logic_version == 1 else ((LOGIC_VERSION, str(logic_version).encode()),)
     return (
         *cloud_event(
@@ -149,7 +151,7 @@ def event_headers(
             at_ms=event.at_ms,
             correlation_id=event.correlation or correlation_id,
             causation_id=event.command_id,
-            traceparent=traceparent,
+            traceparent=traceparent if is_of_its_work else None,
         ),
         *version,
         ("chain_at", link.at.encode()),

@@ -8,7 +8,7 @@ from typing import Final
 import structlog
 
 from diurna_schemas.codec import Codec
-from diurna_schemas.envelope import cloud_event
+from diurna_schemas.envelope import cloud_event, header
 from diurna_schemas.message import TEXT_CHARACTERS_MAX
 from diurna_schemas.records import DeadLetter
 from diurna_schemas.topics import TOPICS, partition_of
@@ -53,7 +53,10 @@ async def bury(
     partition = partition_of(letter.source, TOPICS[topic].partitions)
     await producer.send(topic, partition, Outgoing(letter.source.encode(), codec.encode(letter), headers))
     metrics.DEAD_LETTERS.labels(topic=record.topic).inc()
-    logger.warning("dead letter", position=letter.source, stage=stage, error=letter.error[:300])
+    correlation_id = header(record.headers, "correlationid")
+    logger.warning(
+        "dead letter", position=letter.source, stage=stage, error=letter.error[:300], correlation_id=correlation_id
+    )
     return letter
 
 

@@ -48,7 +48,7 @@ def headers_of(link: Link) -> Headers:
 
 def test_an_event_has_the_attributes_of_a_cloud_event_in_binary_mode() -> None:
     link = Link(1, 42, 0, GENESIS, "a" * 32)
-    found = dict(event_headers(SUBMITTED, link, partition=3, correlation_id="other", traceparent="00-aa-bb-01"))
+    found = dict(event_headers(SUBMITTED, link, partition=3, correlation_id="work-7", traceparent="00-aa-bb-01"))
     assert found == {
         "ce_specversion": b"1.0",
         "ce_id": event_id("agents.events", 1, 3, 42, 0).encode(),
@@ -64,6 +64,16 @@ def test_an_event_has_the_attributes_of_a_cloud_event_in_binary_mode() -> None:
         "chain_previous": GENESIS.encode(),
         "chain_hash": b"a" * 32,
     }
+
+
+@pytest.mark.parametrize(("of_the_command", "is_there"), [("work-7", True), (None, True), ("other", False)])
+def test_an_event_of_other_work_than_its_command_is_not_in_its_trace(
+    of_the_command: str | None, is_there: bool
+) -> None:
+    link = Link(1, 42, 0, GENESIS, "a" * 32)
+    found = event_headers(SUBMITTED, link, partition=3, correlation_id=of_the_command, traceparent="00-aa-bb-01")
+    assert header(found, "correlationid") == "work-7"
+    assert (header(found, "traceparent") is not None) == is_there
 
 
 def test_a_command_is_its_own_event_id_and_names_its_work() -> None:

@@ -255,7 +255,7 @@ class WorkflowManager:
             watcher.put_nowait(step)
 
     async def _run(self, definition: Definition, workflow_id: str, given: JsonObject) -> JsonObject:
-        with counted_run(definition.workflow_type) as run:
+        with counted_run(definition.workflow_type, workflow_id) as run:
             final = await self._driven(definition, workflow_id, given)
             run.ended(final)
             return final

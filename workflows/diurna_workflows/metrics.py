@@ -15,6 +15,12 @@ WORKFLOW_SECONDS: Final = Histogram(
     ["workflow_type", "status"],
     buckets=_SECONDS,
 )
+CHECKPOINT_SECONDS: Final = Histogram(
+    "diurna_checkpoint_seconds",
+    "From saving what a graph did to its being durable, or the run going on: put, put_writes; and reading it: get.",
+    ["operation"],
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+)
 STEP_SECONDS: Final = Histogram(
     "diurna_workflow_step_seconds",
     "How long a step took, by how it ended: completed, failed, cancelled, error.",

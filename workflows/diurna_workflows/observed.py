@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from functools import wraps
 from typing import Any, TypeVar, cast
 
+import structlog
+
+from diurna_streams import tracing
 from diurna_workflows.metrics import STEP_SECONDS, WORKFLOW_SECONDS, WORKFLOWS_ACTIVE
 from diurna_workflows.state import MultiAgentState
 
@@ -24,8 +27,11 @@ def observed(node: Node) -> Node:
         state: MultiAgentState = given[-1]
         began, status = time.perf_counter(), "error"
         try:
-            update = await node(*given, **named)
-            status = _status_of(step, update)
+            with tracing.span(f"step {step}", attributes=_attributes(state)) as span:
+                update = await node(*given, **named)
+                status = _status_of(step, update)
+                if span is not None:
+                    span.set_attribute("diurna.status", status)
             return update
         except asyncio.CancelledError:
             status = "cancelled"
@@ -48,15 +54,26 @@ class Run:
 
 
 @contextmanager
-def counted_run(workflow_type: str) -> Generator[Run]:
-    """Counts a run for as long as the block lasts."""
+def counted_run(workflow_type: str, workflow_id: str) -> Generator[Run]:
+    """Counts a run for as long as the block lasts, in a span, and with its id in what is logged meanwhile."""
     run, began = Run(), time.perf_counter()
     WORKFLOWS_ACTIVE.labels(workflow_type).inc()
+    attributes = {"diurna.correlation_id": workflow_id, "diurna.workflow_type": workflow_type}
     try:
-        yield run
+        with (
+            structlog.contextvars.bound_contextvars(workflow_id=workflow_id, correlation_id=workflow_id),
+            tracing.span(f"workflow {workflow_type}", attributes=attributes) as span,
+        ):
+            yield run
+            if span is not None:
+                span.set_attribute("diurna.status", run.status)
     finally:
         WORKFLOWS_ACTIVE.labels(workflow_type).dec()
         WORKFLOW_SECONDS.labels(workflow_type, run.status).observe(time.perf_counter() - began)
+
+
+def _attributes(state: MultiAgentState) -> dict[str, str]:
+    return {"diurna.correlation_id": state["task_id"], "diurna.workflow_type": state["workflow_type"]}
 
 
 def _status_of(step: str, update: Mapping[str, Any]) -> str:

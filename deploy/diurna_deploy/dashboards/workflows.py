@@ -182,6 +182,18 @@ limit 100
                     stacked=True,
                 ),
                 Panel(
+                    "Checkpoints",
+                    "How long saving and reading what a graph did takes: 95 of 100 stay below.",
+                    "s",
+                    [
+                        Metric(
+                            "histogram_quantile(0.95, sum by (operation, le) "
+                            "(rate(diurna_checkpoint_seconds_bucket[$__rate_interval])))",
+                            "{{operation}}",
+                        )
+                    ],
+                ),
+                Panel(
                     "Duration of steps",
                     "What 95 of 100 runs of a step stay below.",
                     "s",

@@ -11,7 +11,6 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, cast
 
 import structlog
@@ -21,11 +20,12 @@ from diurna_schemas.envelope import Link, chain_hash, cloud_event, event_headers
 from diurna_schemas.errors import DiurnaError, TooLarge, Unavailable, UnknownSchema
 from diurna_schemas.message import Heading
 from diurna_schemas.topics import TOPICS
-from diurna_streams import metrics, snapshots
+from diurna_streams import metrics, snapshots, tracing
 from diurna_streams.dead_letters import bury
+from diurna_streams.decide import spans
 from diurna_streams.decide.follower import Follower, Learn, learns_nothing
 from diurna_streams.decide.history import Expected, History
-from diurna_streams.decide.pace import Pace
+from diurna_streams.decide.owned import Batch, Owned
 from diurna_streams.decide.reading import read_command
 from diurna_streams.deciders.rules import Rules
 from diurna_streams.log import Log, Outgoing, Placement, Producer, Reader, Record, TopicPartition
@@ -37,31 +37,6 @@ SNAPSHOT_EVERY_EVENTS: Final = 10_000
 SNAPSHOT_EVERY_MS: Final = 5 * 60_000
 IDLE_MS_MAX: Final = 1_000
 RETRY_PAUSE_S: Final = 0.2
-
-
-@dataclass(slots=True)
-class Owned:
-    """What deciding a partition needs: the state ahead of what was read back, and the chain's hash there."""
-
-    history: History
-    state: Any
-    hash: str
-    incarnation: int
-    next_command: int
-    pace: Pace = field(default_factory=Pace)
-    behind_ms: int = 0
-    """How far our clock was behind the log's when a command was read last: what is due is due by the log's."""
-    snapshot_count: int = 0
-    snapshot_ms: int = 0
-
-
-@dataclass(slots=True)
-class Batch:
-    """Events of one or more whole commands, to be written as one record batch."""
-
-    records: list[Outgoing] = field(default_factory=list[Outgoing])
-    expected: list[Expected] = field(default_factory=list[Expected])
-    size_bytes: int = 0
 
 
 class Decider:
@@ -207,6 +182,7 @@ class Decider:
         if owned is None:
             return  # taken away while these were read
         batch = Batch()
+        began_ns = tracing.now_ns()
         now_ms = self._clock_ms()
         owned.behind_ms = max(records[-1].timestamp_ms - now_ms, 0)
         self._counts.command_age_seconds.observe(max(now_ms - records[0].timestamp_ms, 0) / 1000)
@@ -221,6 +197,8 @@ class Decider:
             await self._give_up(partition, commands, str(error))
             return
         self._counts.commands.inc(len(records))
+        if began_ns:
+            spans.tell(self._rules.family.name, records, began_ns)
         self._wake.set()
         self._snapshot_if_due(owned, partition)
 

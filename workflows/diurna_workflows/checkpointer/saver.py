@@ -44,9 +44,11 @@ from diurna_workflows.checkpointer.reading import check_whole, metadata_of, tupl
 from diurna_workflows.checkpointer.reads import FollowedThreads, ReadsThreads
 from diurna_workflows.checkpointer.steps import Steps
 from diurna_workflows.checkpointer.threads import IDLE_SECONDS, Threads
+from diurna_workflows.metrics import CHECKPOINT_SECONDS
 
 PRUNE_STRATEGIES: Final = ("keep_latest", "delete")
 _PAGE_CHECKPOINTS: Final = 20
+_PUT, _PUT_WRITES, _GET = (CHECKPOINT_SECONDS.labels(operation) for operation in ("put", "put_writes", "get"))
 
 
 class KafkaCheckpointSaver(BlockingTwins):
@@ -171,9 +173,10 @@ class KafkaCheckpointSaver(BlockingTwins):
             self.serde, place, config=config, checkpoint=checkpoint, metadata=metadata, new_versions=new_versions
         )
         await self._threads.outbox.room()
-        async with self._steps.saving(draft) as saving:
-            self._threads.append(draft)
-            await saving.is_over
+        with _PUT.time():
+            async with self._steps.saving(draft) as saving:
+                self._threads.append(draft)
+                await saving.is_over
         return place.at(draft.checkpoint_id)
 
     async def aput_writes(
@@ -186,9 +189,10 @@ class KafkaCheckpointSaver(BlockingTwins):
         place = Place.of(config)
         draft = draft_of_writes(self.serde, place, writes, task_id, task_path)
         await self._threads.outbox.room()
-        async with self._steps.going_on(draft):
-            self._threads.append(draft)
-            await draft.done
+        with _PUT_WRITES.time():
+            async with self._steps.going_on(draft):
+                self._threads.append(draft)
+                await draft.done
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Deletes a thread with all its namespaces. A thread that is not there is no error."""
@@ -270,7 +274,8 @@ class KafkaCheckpointSaver(BlockingTwins):
         head = None if thread is None else thread.head(place.checkpoint_ns)
         if head is not None and place.checkpoint_id in {None, head.checkpoint_id}:
             return None if head is EMPTY else tuple_of_head(self.serde, place, head)
-        found = await self._threads.get(place.thread_id, place.checkpoint_ns, place.checkpoint_id)
+        with _GET.time():
+            found = await self._threads.get(place.thread_id, place.checkpoint_ns, place.checkpoint_id)
         if place.checkpoint_id is None:
             check_whole(found)
         if found.saved is None:
