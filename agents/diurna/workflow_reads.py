@@ -15,7 +15,8 @@ from diurna_schemas.ids import Position, checked_id
 from diurna_schemas.topics import WORKFLOWS
 
 if TYPE_CHECKING:  # asyncpg is loaded only where tables are read
-    from diurna_projections.queries import Page, Queries
+    from diurna_projections.found import Page
+    from diurna_projections.queries import Queries
 
 Document = dict[str, Any]
 After = Sequence[Position]

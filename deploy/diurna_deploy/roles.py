@@ -43,12 +43,13 @@ def projector(*, member: str | None = None) -> Role:
     async def run(ready: Ready) -> None:
         from diurna.connection import Connection
         from diurna.settings import ClientSettings
+        from diurna_deploy.settings import told_database_url
         from diurna_streams.project.options import ProjectorOptions
         from diurna_streams.project.projector import run_projector
 
         client = ClientSettings.load()
         options = ProjectorOptions(
-            bootstrap_servers=client.kafka_bootstrap_servers, database_url=database_url(), member=member
+            bootstrap_servers=client.kafka_bootstrap_servers, database_url=told_database_url(), member=member
         )
         stop, began = asyncio.Event(), asyncio.Event()
         async with await Connection.open(client, source="/projectors") as connection, asyncio.TaskGroup() as tasks:
@@ -114,17 +115,6 @@ def server(*, host: str, port: int) -> Role:
         await serve(host=host, port=port, ready=lambda: ready(f"http://{host}:{port}/metrics"))
 
     return run
-
-
-def database_url() -> str:
-    """The database this process was told. Raises `InvalidInput` where it was told none."""
-    from diurna_deploy.settings import Settings
-    from diurna_schemas.errors import InvalidInput
-
-    found = Settings.load().database_url
-    if found is None:
-        raise InvalidInput("DIURNA_DATABASE_URL", None, "this process needs to be told its database")
-    return found
 
 
 async def _until_cancelled() -> None:

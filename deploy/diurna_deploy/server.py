@@ -22,8 +22,7 @@ from diurna.traced_http import Traced
 from diurna_deploy.pages import Pages
 from diurna_deploy.provision import own_schema_ids, register_schemas
 from diurna_deploy.replay_jobs import ReplayJobs, Run, in_a_process, replay_router
-from diurna_deploy.roles import database_url
-from diurna_deploy.settings import Settings
+from diurna_deploy.settings import Settings, told_database_url
 from diurna_deploy.stack.state import SCHEMA_REGISTRY_PATH
 from diurna_projections.api import AsOf, HotReads, install_problems, read_router
 from diurna_projections.documents import Document, opened
@@ -148,7 +147,7 @@ async def application(
         is_own = registry_url is None or registry_url == f"{own_url}{SCHEMA_REGISTRY_PATH}"
         ids = await own_schema_ids(registry) if is_own or registry_url is None else await register_schemas(registry_url)
         codec = Codec(ids)
-        tables_url = settings.database_url or database_url()
+        tables_url = settings.database_url or told_database_url()
         queries = await Queries.connect(tables_url, codec)
         stack.push_async_callback(queries.close)
         lookups = Lookups(queries)

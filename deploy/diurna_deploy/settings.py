@@ -80,3 +80,11 @@ class Settings(BaseSettings):
     @property
     def api_port_was_asked_for(self) -> bool:
         return "api_port" in self.model_fields_set
+
+
+def told_database_url() -> str:
+    """The database this process was told. Raises `InvalidInput` where it was told none."""
+    found = Settings.load().database_url
+    if found is None:
+        raise InvalidInput("DIURNA_DATABASE_URL", None, "this process needs to be told its database")
+    return found

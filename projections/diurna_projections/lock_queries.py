@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from diurna_projections import lock_documents, paging
 from diurna_projections.documents import Document
+from diurna_projections.found import Page
 from diurna_projections.paging import LIMIT, Listing
 from diurna_schemas.errors import NotFound
 from diurna_schemas.ids import checked_id
-
-if TYPE_CHECKING:
-    from diurna_projections.queries import Page
 
 What = Literal["held", "queue", "history", "statistics"]
 

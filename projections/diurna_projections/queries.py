@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 
 import orjson
 
 from diurna_projections import documents, paging
 from diurna_projections.documents import Document
+from diurna_projections.found import Found, Page
 from diurna_projections.lock_queries import LockQueries
 from diurna_projections.paging import LIMIT, Listing
 from diurna_projections.store import Checksums, Database, PartitionPosition, Store
@@ -26,28 +27,6 @@ from diurna_schemas.topics import partition_of
 
 _AGENTS: Final = statements("agents")
 _CONNECTIONS_MAX: Final = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """JSON that is true at `positions` (comma-joined), and the cursor of the next page where there is one."""
-
-    body: bytes
-    positions: str
-    cursor: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Documents that are true at `positions` (comma-joined), and the cursor of the next page where there is one."""
-
-    documents: list[Document] = field(default_factory=list[Document])
-    positions: str = ""
-    cursor: str | None = None
-
-    @property
-    def found(self) -> Found:
-        return Found(orjson.dumps(self.documents), self.positions, self.cursor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from typing import Any, Final
 
 from diurna_projections import documents, paging
 from diurna_projections.documents import Document
+from diurna_projections.found import Page
 from diurna_projections.paging import LIMIT
-from diurna_projections.queries import Page, Queries
+from diurna_projections.queries import Queries
 from diurna_projections.store.statements import statements
 from diurna_projections.workflow_fold import WorkflowFold, stored_workflow
 from diurna_schemas.errors import NotFound

@@ -11,7 +11,8 @@ import httpx
 import pytest
 
 from diurna_deploy.stack.files import FileLock
-from diurna_deploy.stack.jars import Jar, JarCache, locked_jars
+from diurna_deploy.stack.jar import Jar
+from diurna_deploy.stack.jars import JarCache, locked_jars
 from diurna_schemas.errors import Unavailable
 
 CONTENT = {

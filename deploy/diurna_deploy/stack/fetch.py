@@ -14,7 +14,7 @@ from typing import Final
 import httpx
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential_jitter
 
-from diurna_deploy.stack.jars import Jar, sha256_of
+from diurna_deploy.stack.jar import Jar, sha256_of
 from diurna_schemas.errors import Unavailable
 
 PARALLEL_MAX: Final = 8

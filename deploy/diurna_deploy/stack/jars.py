@@ -7,7 +7,6 @@ time of what was hashed, so that later starts need not hash 45 MB again. `damage
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import time
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from diurna_deploy.stack.files import FileLock, private_directory, read_json, require_space, write_json
+from diurna_deploy.stack.jar import Jar, sha256_of
 from diurna_deploy.stack.lock import LOCK_FILE
 from diurna_deploy.stack.progress import Silent, Teller
 from diurna_schemas.errors import TimedOut, Unavailable
@@ -26,29 +26,11 @@ LOCK_WAIT_SECONDS: Final = 600.0
 _SPARE_BYTES: Final = 64 * 2**20
 
 
-@dataclass(frozen=True, slots=True)
-class Jar:
-    """One jar of the lock. `path` is its place in a Maven repository."""
-
-    path: str
-    sha256: str
-    size: int
-
-    @property
-    def name(self) -> str:
-        return self.path.rpartition("/")[2]
-
-
 def locked_jars(lock_file: Path = LOCK_FILE) -> tuple[Jar, ...]:
     content = json.loads(lock_file.read_text(encoding="utf-8"))
     return tuple(
         Jar(path=str(jar["path"]), sha256=str(jar["sha256"]), size=int(jar["size"])) for jar in content["jars"]
     )
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @dataclass(slots=True)

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from diurna_projections.documents import Document
+from diurna_projections.found import Found, Page
 from diurna_projections.paging import LIMIT, LIMIT_MAX
-from diurna_projections.queries import Found, Page, Queries
+from diurna_projections.queries import Queries
 from diurna_schemas.errors import InvalidInput
 from diurna_schemas.ids import Position
 
