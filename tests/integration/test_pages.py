@@ -217,6 +217,19 @@ async def test_one_event_shows_its_causes_and_effects(team: PagedTeam, hostile: 
     assert causes < page.index("request.submitted", causes) < effects
 
 
+async def test_a_page_that_fails_says_so(team: PagedTeam, hostile: Seeded, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("diurna_deploy.pages.workflows.graph.drawn", broken)
+    transport = httpx.ASGITransport(team.app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url=OWN_URL) as client:
+        response = await client.get(f"/workflows/{quote(hostile.over_id, safe='')}", headers=HTML)
+    assert response.status_code == 500
+    assert "What you can do" in response.text
+    assert "ZeroDivisionError" not in response.text
+
+
 async def test_one_event_is_read_by_its_position(team: PagedTeam, hostile: Seeded) -> None:
     listed = (await team.json("/events", limit=1))[0]
     assert await team.json(f"/events/{listed['position']}") == listed

@@ -34,7 +34,7 @@ class Pages:
         self._site = Site(Asking(self._inner))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] != "http" or not self._may_concern(scope):
             await self._app(scope, receive, send)
             return
         self._inner.outer = scope.get("app")
@@ -50,6 +50,13 @@ class Pages:
             await self._site.no_page(scope, receive, send)
         else:
             await self._or_problem_page(scope, receive, send)
+
+    def _may_concern(self, scope: Scope) -> bool:
+        """What is certainly no page passes at once: the reads of programs are asked all the time."""
+        if scope["method"] not in _SAFE or self._site.is_file(scope["path"]):
+            return True
+        return any(name == b"hx-request" or (name == b"accept" and b"text/html" in value.lower())
+                   for name, value in scope["headers"])  # fmt: skip
 
     async def _or_problem_page(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What the API has there; where that is a problem, a page that says what to do."""

@@ -71,7 +71,7 @@ def drawn(outline: Edges, visited: Sequence[str], *, status: str, is_waiting: bo
     lines = [Edge(_path(places[a], places[b]), (a, b) in taken) for a, b in dict.fromkeys([*edges, *taken])]
     has_bends = any(places[b][0] - places[a][0] != 1 for a, b in [*edges, *taken])
     width = 2 * _MARGIN + (max(layers.values()) + 1) * (WIDTH + _GAP_X) - _GAP_X
-    height = 2 * _MARGIN + max(rows.values()) * (HEIGHT + _GAP_Y) - _GAP_Y + (2 * _BEND if has_bends else 0)
+    height = 2 * _MARGIN + max(rows.values()) * (HEIGHT + _GAP_Y) - _GAP_Y + (_BEND + 12 if has_bends else 0)
     # What was not taken first: what was lies over it.
     return Drawing(nodes, sorted(lines, key=lambda line: line.is_taken), width, height)
 

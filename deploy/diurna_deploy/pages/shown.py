@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 from urllib.parse import urlencode
 
 import orjson
@@ -103,6 +103,21 @@ def brief(value: Any, characters_max: int = 120) -> str:
     return text if len(text) <= characters_max else f"{text[:characters_max]}…"
 
 
+_OWN_IDS: Final = frozenset(
+    {"command_id", "at_ms", "workflow_id", "agent_id", "resource_id", "lock_id", "request_id", "approval_id", "version"}
+)
+
+
+def telling(event: dict[str, Any], characters_max: int = 90) -> str:
+    """What an event says beside whose it is, in few words: for lists in which all are about the same thing."""
+    data: Any = event["data"]
+    if not isinstance(data, dict):
+        return "" if data is None else brief(data, characters_max)
+    fields = cast("dict[str, Any]", data)
+    said = {name: value for name, value in fields.items() if name not in _OWN_IDS and value not in (None, "", [], {})}
+    return brief(", ".join(f"{words(name)}: {brief(value, 40)}" for name, value in said.items()), characters_max)
+
+
 def query_of(**parameters: Any) -> str:
     """A query, without what says nothing."""
     found = urlencode({name: value for name, value in parameters.items() if value not in {None, ""}})
@@ -111,6 +126,6 @@ def query_of(**parameters: Any) -> str:
 
 FILTERS: Final = {
     "tone": tone, "mark": mark, "words": words, "moment": moment, "clock": clock, "ago": ago, "span": span,
-    "number": number, "ms": milliseconds, "upto": upto, "json_text": json_text, "brief": brief,
+    "number": number, "ms": milliseconds, "upto": upto, "telling": telling, "json_text": json_text, "brief": brief,
 }  # fmt: skip
 GLOBALS: Final = {"path_of": path_of, "query_of": query_of}

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import structlog
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -21,6 +22,8 @@ from diurna_deploy.pages import actions, events, locks, projections, team, topic
 from diurna_deploy.pages.asking import Asking, Reading, Refusal
 from diurna_deploy.pages.shown import FILTERS, GLOBALS, milliseconds
 from diurna_deploy.pages.view import View
+
+logger = structlog.get_logger(__name__)
 
 HERE: Final = Path(__file__).parent
 STATIC: Final = "/static"
@@ -70,7 +73,9 @@ class Site:
         routes += [Route(path, self._does(action), methods=["POST"]) for path, action in actions.ACTIONS.items()]
         self._routes = routes
         files = Mount(STATIC, StaticFiles(directory=HERE / "static"), name="static")
-        self._app = Starlette(routes=[files, *routes], exception_handlers={Refusal: self._on_refusal})
+        self._app = Starlette(
+            routes=[files, *routes], exception_handlers={Refusal: self._on_refusal, Exception: self._on_unexpected}
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if not self.is_file(scope["path"]):
@@ -125,6 +130,11 @@ class Site:
     async def _on_refusal(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, Refusal)
         return await self._problem(request, error.status, error.problem)
+
+    async def _on_unexpected(self, request: Request, error: Exception) -> Response:
+        logger.error("a page failed", path=request.url.path, exc_info=error)
+        detail = "The server could not make this page. What went wrong is in its log."
+        return await self._problem(request, 500, {"title": "Internal error", "detail": detail, "status": 500})
 
     async def _problem(self, request: Request, status: int, problem: Mapping[str, Any]) -> Response:
         context = {"problem": problem, "status": status, "first": request.url.path.strip("/").partition("/")[0]}
