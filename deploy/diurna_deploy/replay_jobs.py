@@ -11,7 +11,6 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -29,7 +28,6 @@ logger = structlog.get_logger(__name__)
 JOBS_MAX: Final = 20
 """So many are remembered."""
 _LINE_BYTES_MAX: Final = 1024 * 1024
-_STOP_SECONDS: Final = 5.0
 
 Status = Literal["running", "completed", "failed", "interrupted"]
 Told = Callable[[dict[str, Any]], None]
@@ -88,20 +86,20 @@ async def in_a_process(kind: Kind, told: Told) -> dict[str, Any]:
     assert child.stdout is not None
     assert child.stderr is not None
     noise = asyncio.create_task(child.stderr.read())
+    last: dict[str, Any] = {}
     try:
         async for line in child.stdout:
-            said: dict[str, Any] = orjson.loads(line)
-            if "outcome" in said:
-                return dict(said["outcome"])
-            if "error" in said:
-                raise Conflict(said["error"])
-            told(said)
-        raise Unavailable(f"the {kind} broke off: {(await noise)[-500:].decode(errors='replace').strip()}")
+            last = orjson.loads(line)
+            if "total" in last:
+                told(last)
+        await child.wait()
+        if "error" in last:
+            raise Conflict(last["error"])
+        if "outcome" not in last:
+            raise Unavailable(f"the {kind} broke off: {(await noise)[-500:].decode(errors='replace').strip()}")
+        return dict(last["outcome"])
     finally:
         noise.cancel()
-        if child.returncode is None:
-            with suppress(TimeoutError):
-                await asyncio.wait_for(child.wait(), _STOP_SECONDS if child.stdout.at_eof() else 0.2)
         if child.returncode is None:
             child.terminate()
             await child.wait()

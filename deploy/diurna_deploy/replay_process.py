@@ -46,19 +46,24 @@ async def replayed(
     """Does it on what is opened, tells how far it is now and then, and returns what came of it."""
     told_at = 0.0
 
+    def say(progress: Progress) -> None:
+        tell({"done": progress.done, "total": progress.total, "per_second": round(progress.per_second, 1)})
+
     def show(progress: Progress) -> None:
         nonlocal told_at
-        if (now := time.monotonic()) - told_at >= _EVERY_SECONDS or progress.done == progress.total:
+        if (now := time.monotonic()) - told_at >= _EVERY_SECONDS:
             told_at = now
-            tell({"done": progress.done, "total": progress.total, "per_second": round(progress.per_second, 1)})
+            say(progress)
 
     async with opening as replay:
         progress = Progress(show)
         if kind == "rebuild":
-            made = await replay.rebuild(progress)
-            return {"schema": replay.schema, "checksums": made.tables}
-        found = await (replay.verify(progress) if kind == "verify" else replay.promote(progress))
-        return {"schema": replay.schema, "checksums": dict(found.made), "different": found.different}
+            outcome: dict[str, Any] = {"checksums": (await replay.rebuild(progress)).tables}
+        else:
+            found = await (replay.verify(progress) if kind == "verify" else replay.promote(progress))
+            outcome = {"checksums": dict(found.made), "different": found.different}
+        say(progress)
+        return {"schema": replay.schema, **outcome}
 
 
 def _tell(what: dict[str, Any]) -> None:

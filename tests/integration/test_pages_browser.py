@@ -24,6 +24,7 @@ pytestmark = pytest.mark.stack
 
 HOSTILE = "</script><script>hacked()</script>\"'><img src=x onerror=hacked()><svg onload=hacked()>"
 MARK = "'\"><img&src=x&onerror=hacked()>"
+expect.set_options(timeout=20_000)
 TRAP = "window.hacked = () => { window.wasHacked = true; }"
 
 
@@ -60,7 +61,7 @@ async def opened(browser: Browser, site: str, **options: object) -> AsyncGenerat
     page = await context.new_page()
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(20_000)
     try:
         yield page
         if options.get("java_script_enabled", True):

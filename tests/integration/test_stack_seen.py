@@ -48,7 +48,7 @@ async def shown(stack: dict[str, Any], topic: str) -> list[dict[str, Any]]:
         {},
         Deserialization.STRING,
         Deserialization.STRING if topic == "_schemas" else Deserialization.REGISTRY,
-        timeouts=TimeoutConfig(consumer_idle=1.0),
+        timeouts=TimeoutConfig(consumer_idle=5.0),
     )
     async with app.run_test(size=(200, 50)) as pilot:
         await app.workers.wait_for_complete()
@@ -101,6 +101,7 @@ async def test_the_running_server_shows_its_pages_and_rebuilds_its_tables(stack:
                 while (job := (await api.get(started.headers["location"])).json())["status"] == "running":  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
             assert job["status"] == "completed", job
-            assert job["done"] == job["total"]
+            assert job["done"] >= job["total"], "what is written meanwhile comes on top"
+            assert job["done"] > 0 or kind == "verify"
         assert job["different"] == []
         assert "All tables are equal" in (await api.get("/projections", headers=html)).text
