@@ -88,6 +88,13 @@ async def projector(settings: Settings, rounds: int) -> Figures:
     return await w4_projector.measure(addresses_of(settings).database_url, rounds=rounds)
 
 
+async def rebuild(settings: Settings, rounds: int) -> Figures:
+    """W4: a million events into empty tables, beside the plainest upsert; a minute or two a round."""
+    from diurna_deploy.bench import w4_rebuild
+
+    return await w4_rebuild.measure(addresses_of(settings).database_url, rounds=rounds)
+
+
 async def reads(settings: Settings, rounds: int) -> Figures:
     """W5: an agent read over HTTP, beside a row read through a pool."""
     from diurna_deploy.bench import w5_reads
@@ -118,6 +125,7 @@ BENCHES: Final[dict[str, Bench]] = {
     "w3": workflows,
     "w3-langgraph": langgraph,
     "w4": projector,
+    "w4-rebuild": rebuild,
     "w5": reads,
 }
 """By name, in the order in which they run."""

@@ -33,7 +33,7 @@ from diurna_schemas.topics import PARTITIONS, TOPICS, WORKFLOWS, Topic, partitio
 from diurna_schemas.workflows import WorkflowCreated, WorkflowStateUpdated
 from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.log.port import Outgoing, Producer
-from diurna_streams.project.bulk import catch_up
+from diurna_streams.project.bulk import Told, catch_up
 from diurna_streams.project.options import ProjectorOptions
 from diurna_streams.project.places import partitions_of, places_of
 from diurna_streams.project.projector import run_projector
@@ -60,21 +60,10 @@ async def measure(
 
     Runs on a broker of its own, thrown away afterwards: it writes events no decider decided.
     """
-    from diurna_deploy.settings import Settings
-    from diurna_deploy.stack.kafka import KafkaNode
-
-    folder = Path(tempfile.mkdtemp(prefix="diurna-bench-"))
-    node = KafkaNode(folder, Settings().cache_dir)
-    await node.start()
-    try:
-        bench = _Bench(node.bootstrap_servers, database_url)
-        await bench.fill(events)
+    async with filled(database_url, events) as bench:
         found = await interleaved({"bulk": bench.bulk, "aio_upsert": bench.aio_upsert}, rounds=rounds)
         live = await bench.live(live_events)
         freshness_ms = await bench.freshness_ms(rate_per_second, rate_seconds)
-    finally:
-        await node.stop()
-        shutil.rmtree(folder, ignore_errors=True)
     cuts = quantiles(freshness_ms, n=100)
     return {
         "workload": "W4",
@@ -92,7 +81,25 @@ async def measure(
     }
 
 
-class _Bench:
+@asynccontextmanager
+async def filled(database_url: str, events: int) -> AsyncGenerator[ProjectorBench]:
+    """A broker of its own with so many events of both kinds on it, thrown away afterwards."""
+    from diurna_deploy.settings import Settings
+    from diurna_deploy.stack.kafka import KafkaNode
+
+    folder = Path(tempfile.mkdtemp(prefix="diurna-bench-"))
+    node = KafkaNode(folder, Settings().cache_dir)
+    await node.start()
+    try:
+        bench = ProjectorBench(node.bootstrap_servers, database_url)
+        await bench.fill(events)
+        yield bench
+    finally:
+        await node.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class ProjectorBench:
     """A filled broker and a database."""
 
     def __init__(self, bootstrap_servers: str, database_url: str) -> None:
@@ -112,14 +119,14 @@ class _Bench:
             await _send(producer, _REFERENCE.name, _plain(count))
             await producer.close()
 
-    async def bulk(self) -> dict[str, float]:
+    async def bulk(self, told: Told = lambda _: None) -> dict[str, float]:
         """The whole log into empty tables, by the bulk path."""
         store = await self._empty_store()
         async with KafkaLog(self._servers) as log:
             partitions = await partitions_of(log)
             writer = Writer(store, Understanding(self._codec, None))
             clock = _Clock()
-            await catch_up(log, writer, partitions)
+            await catch_up(log, writer, partitions, told=told)
             left = (await places_of(log, store, partitions)).lag
             found = clock.per_event(self._count - left)
         await store.close()

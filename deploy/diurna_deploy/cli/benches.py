@@ -18,7 +18,7 @@ def add_to(app: typer.Typer) -> None:
 def bench(
     session: Session,
     names: Annotated[
-        list[str] | None, typer.Argument(help="start, w1, w2, w3, w3-langgraph, w4, w5 [default: all].")
+        list[str] | None, typer.Argument(help="start, w1, w2, w3, w3-langgraph, w4, w4-rebuild, w5 [default: all].")
     ] = None,
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Interleaved rounds.")] = 3,
 ) -> None:
