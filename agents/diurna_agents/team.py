@@ -121,7 +121,9 @@ def build(
     instance_id: str | None = None,
     connection: Connection | None = None,
     settings: ClientSettings | None = None,
+    host: str = "127.0.0.1",
     port: int | None = 0,
+    base_url: str | None = None,
 ) -> Agent:
     """One agent of the team, ready to run. Raises `InvalidInput` where there is none of this name.
 
@@ -140,7 +142,9 @@ def build(
         instance_id=instance_id,
         connection=connection,
         settings=settings,
+        host=host,
         port=port,
+        base_url=base_url,
     )
     for request_type, work in handlers_of(member)(given).items():
         agent.on_request(request_type)(handler_of(work, workspace))

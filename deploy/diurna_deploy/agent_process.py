@@ -12,6 +12,7 @@ from diurna_agents import team
 from diurna_agents.language_model import LanguageModel
 from diurna_agents.surroundings import Surroundings
 from diurna_agents.workspace import Workspace
+from diurna_deploy.door import LOOPBACK_DOOR, Door
 from diurna_deploy.environment import inherited
 from diurna_deploy.settings import Settings
 from diurna_deploy.succession import declare_dead, occupied
@@ -25,7 +26,7 @@ ORCHESTRATOR: Final = "orchestrator"
 
 @asynccontextmanager
 async def at_work(
-    agent_id: str, connection: Connection, client: ClientSettings, *, folder: Path
+    agent_id: str, connection: Connection, client: ClientSettings, *, folder: Path, door: Door = LOOPBACK_DOOR
 ) -> AsyncGenerator[Agent]:
     """An agent of the team while the block lasts; it takes requests when the block begins."""
     workspace = Workspace(folder, environment=inherited())
@@ -40,7 +41,12 @@ async def at_work(
                 orchestrating(surroundings, connection, client, agent_id=agent_id, instance_id=instance_id, died=died)
             )
         agent = team.build(
-            agent_id, workspace=workspace, surroundings=surroundings, instance_id=instance_id, connection=connection
+            agent_id,
+            workspace=workspace,
+            surroundings=surroundings,
+            instance_id=instance_id,
+            connection=connection,
+            **door._asdict(),
         )
         await stack.enter_async_context(agent.running())
         if died is not None:

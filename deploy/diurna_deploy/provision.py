@@ -1,14 +1,22 @@
-"""Makes a Kafka, a registry and a database ready: topics, schemas, tables. Doing it twice changes nothing."""
+"""Makes a Kafka, a registry and a database ready: topics, schemas, tables. Doing it twice changes nothing.
+
+`python -m diurna_deploy.provision [--replication N]` does it for those the environment names.
+"""
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Final
 
 from diurna_schemas import topics
 from diurna_schemas.catalogue import schema_text, subjects
+from diurna_schemas.errors import DiurnaError, InvalidInput
 
 if TYPE_CHECKING:
+    from diurna_deploy.settings import Settings
     from diurna_streams.schema_registry.store import SchemaRegistry
 
 COMPATIBILITY: Final = "BACKWARD_TRANSITIVE"
@@ -69,3 +77,32 @@ async def register_schemas(schema_registry_url: str) -> dict[str, int]:
         for subject, name in subjects():
             ids[name] = await client.register(subject, schema_text(name))
     return ids
+
+
+async def provision(settings: Settings, *, replication: int) -> None:
+    """All of it. Raises `InvalidInput` where an address is missing, `Unavailable` where a part does not answer."""
+    for field in ("kafka_bootstrap_servers", "database_url", "schema_registry_url"):
+        if getattr(settings, field) is None:
+            raise InvalidInput(f"DIURNA_{field.upper()}", None, "it has to be said what is to be made ready")
+    await provision_topics(str(settings.kafka_bootstrap_servers), replication=replication)
+    await provision_tables(str(settings.database_url))
+    await register_schemas(str(settings.schema_registry_url))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Returns the exit code: 1 where it was refused or a part did not answer, with the reason on the error output."""
+    from diurna_deploy.settings import Settings
+
+    parser = argparse.ArgumentParser(prog="python -m diurna_deploy.provision", description=__doc__)
+    parser.add_argument("--replication", type=int, default=1, help="copies of each partition [1]; 3 in production")
+    given = parser.parse_args(arguments)
+    try:
+        asyncio.run(provision(Settings.load(), replication=given.replication))
+    except DiurnaError as error:
+        print(f"provision: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

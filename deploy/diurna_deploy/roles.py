@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
+from diurna_deploy.door import LOOPBACK_DOOR, Door
+
 Ready = Callable[[str | None], None]
 """Is told, once the process does its work, where it serves its metrics; None where only its starter may know."""
 Role = Callable[[Ready], Awaitable[None]]
@@ -86,7 +88,7 @@ def auditor() -> Role:
     return run
 
 
-def agent(agent_id: str, *, work_dir: Path | None = None) -> Role:
+def agent(agent_id: str, *, work_dir: Path | None = None, door: Door = LOOPBACK_DOOR) -> Role:
     """Runs one agent of the team."""
 
     async def run(ready: Ready) -> None:
@@ -98,7 +100,7 @@ def agent(agent_id: str, *, work_dir: Path | None = None) -> Role:
         folder = (work_dir or state_dir() / "work") / agent_id
         async with (
             await Connection.open(client, source=f"/agents/{agent_id}") as connection,
-            at_work(agent_id, connection, client, folder=folder) as found,
+            at_work(agent_id, connection, client, folder=folder, door=door) as found,
         ):
             ready(f"{found.base_url}/metrics")
             await _until_cancelled()

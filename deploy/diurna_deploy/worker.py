@@ -28,6 +28,7 @@ logger = structlog.get_logger(__name__)
 
 ROLES: Final = ("server", "decider", "projector", "auditor", "agent")
 FAILED: Final = 1
+SERVER_PORT: Final = 8009
 PRELOADED: Final = (
     # the server, and what the frameworks load only when they are used
     "diurna_deploy.server",
@@ -74,9 +75,9 @@ def preload() -> Iterator[str]:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one role until it is told to stop, and returns the exit code."""
-    given = _parser().parse_args(arguments)
+    given = parser().parse_args(arguments)
     if (given.role == "agent") != (given.name is not None):
-        _parser().error("agent needs a name, and only agent has one")
+        parser().error("agent needs a name, and only agent has one")
     name = given.name or given.role
     logs.configure(process=name, level=given.log_level, as_json=given.log_format == "json")
     traces = _traced(name)
@@ -132,10 +133,11 @@ async def _until_told(role: Role, *, ready: Ready) -> None:
 
 def _role(role: str, name: str | None, given: argparse.Namespace) -> Role:
     from diurna_deploy import roles
+    from diurna_deploy.door import Door
 
     match role:
         case "server":
-            return roles.server(host=given.host, port=given.port)
+            return roles.server(host=given.host, port=SERVER_PORT if given.port is None else given.port)
         case "decider":
             return roles.deciders(member=given.member)
         case "projector":
@@ -143,7 +145,8 @@ def _role(role: str, name: str | None, given: argparse.Namespace) -> Role:
         case "auditor":
             return roles.auditor()
         case _:
-            return roles.agent(name or "", work_dir=given.work_dir)
+            door = Door(given.host, given.port or 0, given.base_url)
+            return roles.agent(name or "", work_dir=given.work_dir, door=door)
 
 
 def _says_enough(error: Exception) -> bool:
@@ -170,19 +173,20 @@ def _tell_ready(path: Path | None, metrics_url: str | None) -> None:
         write_json(path, {"metrics_url": metrics_url})
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m diurna_deploy.worker", description=__doc__)
-    parser.add_argument("role", choices=ROLES)
-    parser.add_argument("name", nargs="?", help="which agent")
-    parser.add_argument("--host", default="127.0.0.1", help="where the server, and the metrics, listen")
-    parser.add_argument("--port", type=int, default=8009, help="where the server listens")
-    parser.add_argument("--metrics-port", type=int, help="serves Prometheus' metrics there; 0 is any port")
-    parser.add_argument("--work-dir", type=Path, help="where agents keep clones and worktrees")
-    parser.add_argument("--member", help="the name under which a decider or projector gets its partitions back at once")
-    parser.add_argument("--ready-file", type=Path, help="made once the process works, says where its metrics are")
-    parser.add_argument("--log-level", default="info")
-    parser.add_argument("--log-format", choices=("json", "console"), default="json")
-    return parser
+def parser() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(prog="python -m diurna_deploy.worker", description=__doc__)
+    found.add_argument("role", choices=ROLES)
+    found.add_argument("name", nargs="?", help="which agent")
+    found.add_argument("--host", default="127.0.0.1", help="where the server, the agent and the metrics listen")
+    found.add_argument("--port", type=int, help=f"where the server listens [{SERVER_PORT}], or the agent [any]")
+    found.add_argument("--base-url", help="where others reach the agent, where that is not its host and port")
+    found.add_argument("--metrics-port", type=int, help="serves Prometheus' metrics there; 0 is any port")
+    found.add_argument("--work-dir", type=Path, help="where agents keep clones and worktrees")
+    found.add_argument("--member", help="the name under which a decider or projector gets its partitions back at once")
+    found.add_argument("--ready-file", type=Path, help="made once the process works, says where its metrics are")
+    found.add_argument("--log-level", default="info")
+    found.add_argument("--log-format", choices=("json", "console"), default="json")
+    return found
 
 
 if __name__ == "__main__":
