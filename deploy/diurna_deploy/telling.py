@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import IO, Final, Protocol
 
 _LINE_EVERY_SECONDS: Final = 2.0
@@ -20,6 +21,19 @@ class Progress(Protocol):
     def total(self) -> int: ...
     @property
     def per_second(self) -> float: ...
+
+
+@dataclass(slots=True)
+class Steps:
+    """A few long steps."""
+
+    total: int
+    done: int = 0
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def per_second(self) -> float:
+        return self.done / max(time.monotonic() - self.began, 1e-9)
 
 
 @contextmanager
@@ -61,4 +75,5 @@ def words_of(progress: Progress, unit: str) -> str:
     """How far, how fast, and how long still."""
     rate = progress.per_second
     left = f", {max(progress.total - progress.done, 0) / rate:.0f} s left" if rate > 0 else ""
-    return f"{progress.done:,} of {progress.total:,} {unit}, {rate:,.0f}/s{left}"
+    shown = f"{rate:,.0f}/s" if rate >= 1 or rate == 0 else f"{rate * 60:.1f}/min"
+    return f"{progress.done:,} of {progress.total:,} {unit}, {shown}{left}"

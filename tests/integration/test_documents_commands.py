@@ -34,6 +34,7 @@ DOCUMENTS = (
     "docs/how-to/look-at-it-in-the-browser.md",
     "docs/how-to/audit-the-log.md",
     "docs/how-to/runbook.md",
+    "docs/how-to/use-the-command-line.md",
     "docs/how-to/dashboards-and-alerts.md",
     "docs/reference/metrics.md",
     "docs/RESOURCE_LOCKING.md",
@@ -55,6 +56,7 @@ ELSEWHERE = {
     "git diff pyproject.toml": "git's own",
     "uv sync": "uv's own",
     "python -m diurna_deploy.worker auditor --metrics-port 9464": "test_audit_process.py",
+    "diurna --show-completion bash": "test_cli_comfort.py",
     "python -m diurna_deploy.dashboards deploy/grafana/dashboards": "test_grafana_dashboards.py",
 }
 

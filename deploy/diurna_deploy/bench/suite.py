@@ -10,19 +10,28 @@ from typing import Any, Final
 
 from diurna_deploy.settings import Settings
 from diurna_deploy.stack.state import Addresses, StateDirectory
+from diurna_deploy.telling import Steps
 from diurna_schemas.errors import InvalidInput, Unavailable
 
 Figures = dict[str, Any]
 Bench = Callable[[Settings, int], Awaitable[Figures]]
 
 
-async def measure(names: Iterable[str], *, settings: Settings, rounds: int) -> dict[str, Figures]:
+async def measure(
+    names: Iterable[str], *, settings: Settings, rounds: int, told: Callable[[Steps], None] = lambda _: None
+) -> dict[str, Figures]:
     """The figures of each named measurement, or of all. Raises `InvalidInput` where there is none of that name."""
     chosen = list(names) or list(BENCHES)
     for name in chosen:
         if name not in BENCHES:
             raise InvalidInput("name", name, f"there are {', '.join(BENCHES)}")
-    return {name: await BENCHES[name](settings, rounds) for name in chosen}
+    steps, found = Steps(len(chosen)), dict[str, Figures]()
+    told(steps)
+    for name in chosen:
+        found[name] = await BENCHES[name](settings, rounds)
+        steps.done += 1
+        told(steps)
+    return found
 
 
 def addresses_of(settings: Settings) -> Addresses:

@@ -7,16 +7,25 @@ from typing import Annotated
 
 import typer
 
+from diurna_deploy.cli.completing import ids, words
 from diurna_deploy.cli.session import Session, command, group, json_object
 
 app = group("Who is there, and what they can do.")
-AgentId = Annotated[str, typer.Argument(help="The agent's id, such as code-review.")]
+AgentId = Annotated[
+    str, typer.Argument(help="The agent's id, such as code-review.", autocompletion=ids("/agents", "agent_id"))
+]
 
 
 @command(app, "list", has_past=True)
 def list_agents(
     session: Session,
-    status: Annotated[str | None, typer.Option(help="Only active, busy, idle, offline or stale ones.")] = None,
+    status: Annotated[
+        str | None,
+        typer.Option(
+            help="Only active, busy, idle, offline or stale ones.",
+            autocompletion=words("active", "busy", "idle", "offline", "stale"),
+        ),
+    ] = None,
     capability: Annotated[str | None, typer.Option(help="Only those that have this capability.")] = None,
 ) -> None:
     """Lists the agents."""

@@ -26,7 +26,6 @@ app = typer.Typer(
     help="The record and the conductor of a team of agents. Exit codes: 0 done, 1 refused, 2 usage, 3 unavailable.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
 )
 

@@ -6,12 +6,18 @@ from typing import Annotated
 
 import typer
 
+from diurna_deploy.cli.completing import ids
 from diurna_deploy.cli.session import Session, command, group
 
 app = group("Records nobody could understand.")
 
 
-LetterId = Annotated[str, typer.Argument(help="Its id: the position it stood at, topic:partition:offset.")]
+LetterId = Annotated[
+    str,
+    typer.Argument(
+        help="Its id: the position it stood at, topic:partition:offset.", autocompletion=ids("/dead-letters", "id")
+    ),
+]
 By = Annotated[str, typer.Option("--by", help="Who decides.")]
 Reason = Annotated[str, typer.Option(help="Why.")]
 

@@ -6,10 +6,19 @@ from typing import Annotated, Any
 
 import typer
 
+from diurna_deploy.cli.completing import ids, words
 from diurna_deploy.cli.session import Session, command, group, json_object
 
 app = group("Ask an agent, and look at what was asked.")
-RequestId = Annotated[str, typer.Argument(help="The request's id.")]
+
+
+def _request_types(incomplete: str) -> list[str]:
+    from diurna_schemas.shapes import AgentRequestType  # only whoever presses the tab key waits for it
+
+    return words(*map(str, AgentRequestType))(incomplete)
+
+
+RequestId = Annotated[str, typer.Argument(help="The request's id.", autocompletion=ids("/requests", "request_id"))]
 _PATIENCE_SECONDS = 15.0
 
 
@@ -17,8 +26,16 @@ _PATIENCE_SECONDS = 15.0
 def send_request(
     session: Session,
     *,
-    target: Annotated[str, typer.Argument(help="The agent's id; `any` is whoever has the capability.")],
-    request_type: Annotated[str, typer.Argument(help="What it is asked for, such as get_status.")],
+    target: Annotated[
+        str,
+        typer.Argument(
+            help="The agent's id; `any` is whoever has the capability.", autocompletion=ids("/agents", "agent_id")
+        ),
+    ],
+    request_type: Annotated[
+        str,
+        typer.Argument(help="What it is asked for, such as get_status.", autocompletion=_request_types),
+    ],
     payload: Annotated[str, typer.Option(help="A JSON object; @FILE reads one, - reads the input.")] = "{}",
     source: Annotated[str, typer.Option(help="Who asks.")] = "cli",
     priority: Annotated[str, typer.Option(help="low, normal, high or urgent.")] = "normal",

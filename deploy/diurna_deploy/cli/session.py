@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, cast
+from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
@@ -19,6 +19,19 @@ if TYPE_CHECKING:
     from diurna_deploy.cli.api import Api
 
 Row = Mapping[str, Any]
+
+_GAP: Final = 2
+_WIDTH_MIN: Final = 8
+_STATUSES: Final = frozenset({"status", "state"})
+STATUS_STYLES: Final = {
+    **dict.fromkeys(("active", "idle", "running", "completed", "success", "held", "approved"), "green"),
+    **dict.fromkeys(("busy", "queued", "pending", "paused", "waiting", "dispatched", "partial", "open"), "yellow"),
+    **dict.fromkeys(
+        ("stale", "offline", "failed", "error", "timeout", "timed_out", "rejected", "given_up", "dead_lettered"), "red"
+    ),
+    **dict.fromkeys(("cancelled", "stopped", "expired", "released"), "dim"),
+}
+"""On a terminal alone; rich leaves colours out where the output is piped, or `NO_COLOR` is set."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +90,20 @@ class Session:
         else:
             cells = [[_cell(row.get(name)) for name in names] for row in rows]
             widths = [max(len(line[at]) for line in [names, *cells]) for at in range(len(names))]
+            if self.console.is_terminal:
+                widths = _fitting(widths, self.console.width)
             self.say(_aligned(names, widths), style="bold")
             for line in cells:
-                self.say(_aligned(line, widths))
+                self._line(names, line, widths)
+
+    def _line(self, names: Sequence[str], cells: Sequence[str], widths: Sequence[int]) -> None:
+        from rich.text import Text
+
+        line = Text()
+        for name, cell in zip(names, _padded(cells, widths), strict=True):
+            line.append(cell, _style_of(name, cell.strip()))
+        line.rstrip()
+        self.console.print(line)
 
     def fields(self, value: Row) -> None:
         """Prints one thing, a field a line."""
@@ -92,7 +116,30 @@ class Session:
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+    return "".join(_padded(cells, widths)).rstrip()
+
+
+def _padded(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
+    """The cells, each as wide as its column and two blanks; what does not fit is cut off."""
+    return [
+        (cell if len(cell) <= width else f"{cell[: width - 1]}…").ljust(width + _GAP)
+        for cell, width in zip(cells, widths, strict=True)
+    ]
+
+
+def _fitting(widths: Sequence[int], room: int) -> list[int]:
+    """Widths that fit into a terminal, the widest columns made narrower; never the first, which holds the id."""
+    fitting = list(widths)
+    while sum(fitting) + _GAP * (len(fitting) - 1) > room:
+        widest = max(range(1, len(fitting)), key=fitting.__getitem__, default=0)
+        if widest == 0 or fitting[widest] <= _WIDTH_MIN:
+            break
+        fitting[widest] -= 1
+    return fitting
+
+
+def _style_of(column: str, cell: str) -> str:
+    return STATUS_STYLES.get(cell, "") if column in _STATUSES else ""
 
 
 def _cell(value: object) -> str:

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
+from diurna_deploy.cli.completing import ids
 from diurna_deploy.cli.session import Session, command, group, json_object
 
 app = group("Start a workflow, watch it, decide what it asks, take it back to a checkpoint, fork it.")
-WorkflowId = Annotated[str, typer.Argument(help="The workflow's id.")]
+WorkflowId = Annotated[str, typer.Argument(help="The workflow's id.", autocompletion=ids("/workflows", "workflow_id"))]
 Checkpoint = Annotated[str | None, typer.Option("--checkpoint", help="The checkpoint's id [default: the newest].")]
 Roles = Annotated[list[str] | None, typer.Option("--role", help="A role of who decides; may be repeated.")]
 By = Annotated[str, typer.Option("--by", help="Who says so.")]

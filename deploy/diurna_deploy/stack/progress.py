@@ -40,6 +40,7 @@ class Lines:
         self._stream = stream
         self._began = time.monotonic()
         self._quarters: dict[str, int] = {}
+        self._downloads: dict[str, float] = {}
 
     def say(self, part: str, text: str) -> None:
         self._stream.write(f"{time.monotonic() - self._began:6.1f} s  {part}: {text}\n")
@@ -48,8 +49,11 @@ class Lines:
     def download(self, part: str, bytes_done: int, bytes_total: int) -> None:
         quarter = 4 * bytes_done // max(1, bytes_total)
         if self._quarters.get(part) != quarter:
+            began = self._downloads.setdefault(part, time.monotonic())
             self._quarters[part] = quarter
-            self.say(part, f"downloaded {bytes_done / 1e6:.1f} of {bytes_total / 1e6:.1f} MB")
+            rate = bytes_done / max(time.monotonic() - began, 1e-9)
+            left = f", {rate / 1e6:.1f} MB/s, {(bytes_total - bytes_done) / rate:.0f} s left" if quarter else ""
+            self.say(part, f"downloaded {bytes_done / 1e6:.1f} of {bytes_total / 1e6:.1f} MB{left}")
 
     def close(self) -> None:
         pass
@@ -73,10 +77,11 @@ class Bars(Lines):
 
     def download(self, part: str, bytes_done: int, bytes_total: int) -> None:
         if self._bars is None:
-            from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+            from rich import progress as rich
 
-            columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-            self._bars = Progress(*columns, console=self._console, transient=True)
+            measures = (rich.DownloadColumn(), rich.TransferSpeedColumn(), rich.TimeRemainingColumn())
+            columns = (rich.TextColumn("{task.description}"), rich.BarColumn(), *measures)
+            self._bars = rich.Progress(*columns, console=self._console, transient=True)
             self._bars.start()
         if part not in self._tasks:
             self._tasks[part] = self._bars.add_task(f"download {part}", total=bytes_total)
