@@ -212,7 +212,8 @@ def test_a_pr_deployment_holds_its_target_and_shows_its_token_there(diurna: Any,
     done = diurna.json("workflow", "start", "pr_deployment", *where)
     assert done["deployment_status"] == "deployed", done
     (wish,) = diurna.json("lock", "history", f"deploy:{target}")
-    assert (wish["status"], wish["agent_id"]) == ("released", "orchestrator")
+    assert wish["status"] == "released"
+    assert wish["agent_id"].startswith("orchestrator."), "the instance is named: its successor gives back what it held"
     assert wish["metadata"] == {"workflow_id": done["workflow_id"]}
     assert json.loads((target / ".fence.json").read_text()) == {f"deploy:{target}": wish["fencing_token"]}
     types = [event["type"] for event in diurna.json("event", "trace", done["workflow_id"])]

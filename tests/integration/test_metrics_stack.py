@@ -158,7 +158,7 @@ def test_workflows_are_counted_by_step_and_by_how_they_ended(metrics: Metrics, a
         assert metrics.moved("diurna_workflow_step_seconds_count", step=step, status=status, **steps) == 1
     assert metrics.moved("diurna_workflow_step_seconds_count", step="deploy", **steps) == 0
     assert metrics.moved("diurna_workflow_duration_seconds_count", status="failed", **steps) == 1
-    assert metrics.value("diurna_workflows_active", **steps) == 0
+    assert metrics.moved("diurna_workflows_active", **steps) == 0
     until(lambda: metrics.moved("diurna_workflows", "decider", status="failed") == 1)
 
 

@@ -79,5 +79,5 @@ async def test_they_join_the_team_as_the_document_has_them_written(
         assert answer.json()["result"] == {"latin": "ave"}, answer.text
         assert translator.heard[-1].headers["traceparent"] == TRACEPARENT
         assert translator.heard[-1].headers["idempotency-key"] == answer.json()["request_id"]
-        told = json.dumps((await api.get("/events", params={"type": "task.progress", "limit": 100})).json())
+        told = json.dumps((await api.get("/events", params={"type": "task.progress", "order": "desc"})).json())
         assert all(name in told for name in ("writer", "counter"))
