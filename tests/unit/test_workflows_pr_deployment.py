@@ -364,6 +364,6 @@ async def test_an_approval_decided_while_nobody_listened_is_found() -> None:
         return Decision(True, "ada", approval_id)
 
     bus = ScriptedBus()
-    async with opened(BusDesk(bus, read=read), LogJournal(BelievingLog(bus), "w-1").approval_id) as case:
+    async with opened(BusDesk(bus, read=read), LogJournal(BelievingLog(bus), "w-1").approval_id("approval")) as case:
         assert (await case.decision()).is_approved
     assert all(listeners == [] for listeners in bus.listeners.values())

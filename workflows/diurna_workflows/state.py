@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Protocol, TypedDict
 
 JsonObject = dict[str, Any]
 
@@ -30,6 +30,12 @@ class MultiAgentState(TypedDict):
     started_at: str
     updated_at: str
     error_log: Annotated[list[str], operator.add]
+
+
+class Node(Protocol):
+    """A step of a graph: what it adds to the state."""
+
+    async def __call__(self, state: MultiAgentState) -> dict[str, Any]: ...
 
 
 def utc_now() -> str:
