@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Final, Literal, Self, cast
 
 from pydantic import Field
 
 from diurna_agents.payload import AbsolutePath, Payload, ServiceName, validated
 from diurna_schemas.errors import InvalidInput
 from diurna_schemas.ids import Name
+
+BACKOFF_SECONDS_MAX: Final = 300.0
 
 
 class SelfHealingInput(Payload):
@@ -22,7 +24,7 @@ class SelfHealingInput(Payload):
     services: dict[str, Any] | None = None
     services_file: AbsolutePath | None = None
     attempts: Annotated[int, Field(ge=1, le=10)] = 3
-    backoff_seconds: Annotated[float, Field(ge=0, le=600, allow_inf_nan=False)] = 2.0
+    backoff_seconds: Annotated[float, Field(ge=0, le=BACKOFF_SECONDS_MAX, allow_inf_nan=False)] = 2.0
     escalate: Literal["human", "never"] = "human"
     approval_roles: Annotated[tuple[Name, ...], Field(max_length=20, strict=False)] = ()
     approval_timeout_seconds: Annotated[float, Field(gt=0, le=7 * 86_400, allow_inf_nan=False)] | None = None
@@ -38,6 +40,10 @@ class SelfHealingInput(Payload):
         if found.services is not None and found.service not in found.services:
             raise InvalidInput("service", found.service, f"services declares {', '.join(found.services) or 'none'}")
         return found
+
+    def wait_seconds(self, attempt: int) -> float:
+        """How long to wait after so many attempts: twice as long each time, and bounded."""
+        return min(BACKOFF_SECONDS_MAX, self.backoff_seconds * 2.0 ** (attempt - 1))
 
     @property
     def place(self) -> dict[str, Any]:

@@ -44,7 +44,6 @@ Update = dict[str, Any]
 HEALER: Final = "infrastructure"
 DIAGNOSTICIANS: Final = ("infrastructure", "cicd", "code-review")
 """The process and its checks; what it is made of; what it said."""
-BACKOFF_SECONDS_MAX: Final = 300.0
 _LOOK_SECONDS: Final = 120.0
 _DIAGNOSIS_SECONDS: Final = 120.0
 _FIX_SECONDS: Final = 900.0
@@ -246,8 +245,7 @@ class _Nodes:
 
     async def wait(self, state: MultiAgentState) -> Update:
         """Lets time pass before the next attempt: twice as much each time."""
-        given, attempt = _input(state), int(state["partial_results"]["attempt"])
-        seconds = min(BACKOFF_SECONDS_MAX, given.backoff_seconds * 2 ** (attempt - 1))
+        seconds = _input(state).wait_seconds(int(state["partial_results"]["attempt"]))
         await self._journal.step("wait", "orchestrator")
         await asyncio.sleep(seconds)
         return {"partial_results": {"waited_seconds": seconds}, "updated_at": utc_now()}

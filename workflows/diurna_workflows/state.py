@@ -14,6 +14,11 @@ def merged(before: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
     return {**before, **update}
 
 
+def later(before: str, update: str) -> str:
+    """Of two moments as the state writes them: nodes side by side both say when they were done."""
+    return max(before, update)
+
+
 class MultiAgentState(TypedDict):
     """One workflow under way. Times are ISO 8601 UTC; nodes that run side by side add to the same fields."""
 
@@ -28,7 +33,7 @@ class MultiAgentState(TypedDict):
     partial_results: Annotated[JsonObject, merged]
     final_result: JsonObject | None
     started_at: str
-    updated_at: str
+    updated_at: Annotated[str, later]
     error_log: Annotated[list[str], operator.add]
 
 
