@@ -24,7 +24,15 @@ APPROVED = {
 }
 PASSED = {"passed": True, "outcome": "passed", "tests": 7, "failures": 0, "errors": 0, "skipped": 1}
 DEPLOYED = {"deployment_status": "deployed", "release": "r2", "previous": "r1", "current": "/srv/current"}
-GOOD_ANSWERS: dict[str, Any] = {"review_code": APPROVED, "run_pipeline": PASSED, "deploy_service": DEPLOYED}
+DOCUMENTED = {"files": [{"path": "index.md"}], "files_total": 1, "head": HEAD}
+MERGED = {"published": True, "index": "/srv/docs/index.md", "pages_total": 3}
+GOOD_ANSWERS: dict[str, Any] = {
+    "review_code": APPROVED,
+    "run_pipeline": PASSED,
+    "deploy_service": DEPLOYED,
+    "generate_docs": DOCUMENTED,
+    "merge_docs": MERGED,
+}
 INPUT = {"repo": "/work/repo", "base": "main", "head": "feature", "deploy_to": "/srv/app"}
 
 Answer = dict[str, Any] | Exception | Callable[[AgentRequestEvent], Any]

@@ -40,7 +40,14 @@ class Matter:
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Matter:
         """Back again."""
-        return cls(**{**found, "roles": tuple(found["roles"])})
+        return cls(
+            name=found["name"],
+            step=found["step"],
+            question=found["question"],
+            details=found["details"],
+            roles=tuple(found["roles"]),
+            expires_after_ms=found["expires_after_ms"],
+        )
 
 
 class AsksApprovals(Protocol):

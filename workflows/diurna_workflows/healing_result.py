@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Final, cast
 
 from diurna_workflows.state import JsonObject, MultiAgentState
 
@@ -31,7 +31,9 @@ def final_result(state: MultiAgentState) -> JsonObject:
     found = results.get("input")
     given = cast("JsonObject", found) if isinstance(found, dict) else {}
     status = results.get("healing_status", "failed")
-    fix: dict[str, Any] = results.get("fix", {})
+    fix: JsonObject = results.get("fix", {})
+    before: JsonObject = fix.get("before") or {}
+    after: JsonObject = fix.get("after") or {}
     return {
         "workflow_id": state["task_id"],
         "workflow_type": state["workflow_type"],
@@ -45,8 +47,8 @@ def final_result(state: MultiAgentState) -> JsonObject:
         "diagnosis": results.get("diagnosis"),
         "attempts": results.get("attempts", []),
         "rounds": results.get("round", 0),
-        "process_before": (fix.get("before") or {}).get("pid"),
-        "process_after": (fix.get("after") or {}).get("pid"),
+        "process_before": before.get("pid"),
+        "process_after": after.get("pid"),
         "escalation": results.get("escalation"),
         "errors": state["error_log"],
     }

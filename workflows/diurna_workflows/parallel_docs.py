@@ -24,6 +24,7 @@ from diurna_workflows.approvals import Desk
 from diurna_workflows.asking import Answer, Question
 from diurna_workflows.docs_input import DOCUMENTS, DocumentName, ParallelDocsInput
 from diurna_workflows.journal import Journal, NoJournal
+from diurna_workflows.observed import observed, observed_as
 from diurna_workflows.ports import Bus
 from diurna_workflows.state import JsonObject, MultiAgentState, Node, utc_now
 from diurna_workflows.target_lock import Locks, held_target, resource_of
@@ -85,6 +86,7 @@ class _Nodes:
         self._journal = journal
         self._locks = locks
 
+    @observed
     async def plan(self, state: MultiAgentState) -> Update:
         """Reads the input and lays out one subtask a document; subtasks that were given name the documents."""
         try:
@@ -106,6 +108,7 @@ class _Nodes:
     def document(self, name: DocumentName) -> Node:
         """The node that has one document made, as a draft beside the site."""
 
+        @observed_as(name)
         async def make(state: MultiAgentState) -> Update:
             given = _input(state)
             payload = {
@@ -129,6 +132,7 @@ class _Nodes:
 
         return make
 
+    @observed
     async def merge(self, state: MultiAgentState) -> Update:
         """Has the drafts published as one site, or thrown away, by the policy; the site is held meanwhile."""
         given = _input(state)
@@ -152,6 +156,7 @@ class _Nodes:
             return _ended("merge", "failed", f"{answer.error}{unknown}", error=answer.error) | {"locks": held}
         return _ended("merge", status, reason, result=answer.result) | {"locks": held}
 
+    @observed
     async def finish(self, state: MultiAgentState) -> Update:
         """Says how it ended, and writes it down."""
         final = _final_result(state)

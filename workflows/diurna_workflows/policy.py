@@ -64,8 +64,8 @@ def risk_of(review: Mapping[str, Any], tests: Mapping[str, Any]) -> Risk:
         found.append(("medium", f"{review.get('findings_total', len(review['findings']))} remarks of the review"))
     if review.get("observations", {}).get("tests", {}).get("source_without_tests") is True:
         found.append(("medium", "source was changed, and no test"))
-    level = max((level for level, _ in found), key=_LEVELS.index, default=_LEVELS[0])
-    return Risk(level, tuple(reason for _, reason in found))
+    highest = max((_LEVELS.index(level) for level, _ in found), default=0)
+    return Risk(_LEVELS[highest], tuple(reason for _, reason in found))
 
 
 def decide_by_risk(review: Mapping[str, Any], tests: Mapping[str, Any], risk_max: RiskLevel) -> Decision | None:

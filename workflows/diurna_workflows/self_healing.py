@@ -28,6 +28,7 @@ from diurna_workflows.asking import Answer, Question
 from diurna_workflows.healing_input import SelfHealingInput
 from diurna_workflows.healing_result import final_result, tried
 from diurna_workflows.journal import Journal, NoJournal
+from diurna_workflows.observed import observed, observed_as
 from diurna_workflows.policy import Decision
 from diurna_workflows.ports import Bus
 from diurna_workflows.state import JsonObject, MultiAgentState, Node, utc_now
@@ -106,6 +107,7 @@ class _Nodes:
         self._people = people
         self._locks = locks
 
+    @observed
     async def plan(self, state: MultiAgentState) -> Update:
         """Reads the input and lays out the steps."""
         try:
@@ -132,6 +134,7 @@ class _Nodes:
             "updated_at": utc_now(),
         }
 
+    @observed
     async def detect(self, state: MultiAgentState) -> Update:
         """Looks at the service. Where it is ill: how its process stands and what it said, for the diagnosis."""
         given = _input(state)
@@ -165,6 +168,7 @@ class _Nodes:
         """The node in which one agent says why the service is ill."""
         name = _diagnosis_by(agent)
 
+        @observed_as(name)
         async def diagnose(state: MultiAgentState) -> Update:
             given, known = _input(state), state["partial_results"]["examine"]
             payload = {
@@ -187,6 +191,7 @@ class _Nodes:
 
         return diagnose
 
+    @observed
     async def vote(self, state: MultiAgentState) -> Update:
         """Merges the diagnoses into one remedy."""
         found = merged_votes({agent: state["partial_results"][_diagnosis_by(agent)] for agent in DIAGNOSTICIANS})
@@ -202,6 +207,7 @@ class _Nodes:
             "updated_at": utc_now(),
         }
 
+    @observed
     async def fix(self, state: MultiAgentState) -> Update:
         """Has the service restarted, while it is held; the infrastructure agent refuses a token that was overtaken."""
         given = _input(state)
@@ -229,6 +235,7 @@ class _Nodes:
             "updated_at": utc_now(),
         }
 
+    @observed
     async def verify(self, state: MultiAgentState) -> Update:
         """Looks again, whatever the fix said of itself."""
         given = _input(state)
@@ -243,6 +250,7 @@ class _Nodes:
         reason = answer.error or "; ".join(f"{one.get('check')}: {one.get('detail')}" for one in issues)
         return _counted(state, given, "verify", answer.result, f"it is ill still: {reason}")
 
+    @observed
     async def wait(self, state: MultiAgentState) -> Update:
         """Lets time pass before the next attempt: twice as much each time."""
         seconds = _input(state).wait_seconds(int(state["partial_results"]["attempt"]))
@@ -250,6 +258,7 @@ class _Nodes:
         await asyncio.sleep(seconds)
         return {"partial_results": {"waited_seconds": seconds}, "updated_at": utc_now()}
 
+    @observed
     async def escalate(self, state: MultiAgentState) -> Update:
         """Asks a person whether to try again. Yes is another round; no, or nobody in time, is the end."""
         given, results = _input(state), state["partial_results"]
@@ -265,6 +274,7 @@ class _Nodes:
         ended["partial_results"]["escalation"] = decision.as_json()
         return ended
 
+    @observed
     async def finish(self, state: MultiAgentState) -> Update:
         """Says how it ended, and writes it down."""
         final = final_result(state)
