@@ -13,7 +13,8 @@ Refused
     ├── BranchTaken            a branch of this name holds something else
     ├── ConfigurationBusy      another change holds the file, or the file is not what was expected
     ├── DeploymentBusy         another deployment holds the directory
-    └── ServiceBusy            another task holds the service
+    ├── ServiceBusy            another task holds the service
+    └── SiteTaken              an index of somebody else's lies where a site is to be
 Unavailable
 ├── ModelFailed                the language model did not answer
 └── ToolFailed                 a tool of ours did not do its work
@@ -112,6 +113,16 @@ class BranchTaken(Conflict):
         )
         self.branch = branch
         self.commit = commit
+
+
+class SiteTaken(Conflict):
+    """The directory `site` has an index that was not made by `merge_docs`; it is never overwritten."""
+
+    code = "site_taken"
+
+    def __init__(self, site: str) -> None:
+        super().__init__(f"site: {shown(site)} has an index.md that was not made here")
+        self.site = site
 
 
 class DeploymentBusy(Conflict):

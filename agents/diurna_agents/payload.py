@@ -51,6 +51,7 @@ RefName = Annotated[
     AfterValidator(_not_an_option),
 ]
 """A branch, tag or commit, as people write them."""
+ServiceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 AbsolutePath = Annotated[Text, AfterValidator(_absolute)]
 
 

@@ -43,7 +43,11 @@ MEMBERS: Final[dict[str, Member]] = {
             "orchestrator",
             "Orchestrator",
             (
-                ("execute_task", "Drives a workflow, or does a task by its subtasks", ("workflow", "pr_deployment")),
+                (
+                    "execute_task",
+                    "Drives a workflow, or does a task by its subtasks",
+                    ("workflow", "pr_deployment", "parallel_docs", "self_healing"),
+                ),
                 ("decompose_task", "Takes a task apart into requests that agents can do", ("plan", "template")),
                 ("route_request", "Finds the agent for a request, by capability, health and load", ("registry",)),
                 ("aggregate_results", "Joins results by a policy: all, majority, best effort", ("vote", "policy")),
@@ -55,7 +59,10 @@ MEMBERS: Final[dict[str, Member]] = {
         Member(
             "code-review",
             "Code review",
-            (("review_code", "Reviews what a branch changes, by a stated policy", ("git", "ruff", "bandit")),),
+            (
+                ("review_code", "Reviews what a branch changes, by a stated policy", ("git", "ruff", "bandit")),
+                ("diagnose_service", "Says why a service is ill, from what it said", ("service", "vote")),
+            ),
             concurrency=4,
             handlers_of="diurna_agents.code_review",
         ),
@@ -70,6 +77,7 @@ MEMBERS: Final[dict[str, Member]] = {
                     ("git", "uv", "wheel"),
                 ),
                 ("deploy_artifact", "Deploys a wheel or sdist that was built", ("wheel", "release")),
+                ("diagnose_service", "Says why a service is ill, from what it is made of", ("service", "vote")),
             ),
             concurrency=2,
             handlers_of="diurna_agents.cicd.handlers",
@@ -82,6 +90,7 @@ MEMBERS: Final[dict[str, Member]] = {
                 ("health_check", "Looks at the current release, or at declared services", ("health", "monitoring")),
                 ("rollback", "Makes an older release current again", ("release",)),
                 ("update_config", "Changes a configuration file, and takes back what does harm", ("toml", "yaml")),
+                ("diagnose_service", "Says why a service is ill, from its process and checks", ("service", "vote")),
                 ("restart_service", "Starts, stops and restarts declared services (execute_task)", ("service",)),
             ),
             concurrency=4,
@@ -103,6 +112,7 @@ MEMBERS: Final[dict[str, Member]] = {
             "Documentation",
             (
                 ("generate_docs", "Writes API reference, user guide, deployment guide", ("git", "markdown", "griffe")),
+                ("merge_docs", "Puts documents together into one site with an index", ("markdown",)),
                 ("update_readme", "Brings sections of a README up to date on a branch", ("git", "markdown")),
             ),
             concurrency=4,

@@ -46,7 +46,9 @@ class End:
         return {
             "workflow_id": self.workflow_id,
             "success": self.is_success,
-            "deployment_status": self.status,
+            "status": self.status,
+            # The name the status of a deployment has always had.
+            **({"deployment_status": self.status} if "deployment_status" in self.final_result else {}),
             "reason": self.reason,
             "final_result": self.final_result,
         }
@@ -106,8 +108,9 @@ def end_of(api: Reads, started: Mapping[str, Any]) -> End:
     request = api.get(f"/requests/{quote(str(started['request_id']), safe='')}")
     response = request.get("response") or request
     result = parsed(response.get("result"))
-    if isinstance(result, dict) and "deployment_status" in result:
+    if isinstance(result, dict):
         final = cast("dict[str, Any]", result)
-        status, reason = str(final["deployment_status"]), str(final.get("reason", ""))
-        return End(workflow_id, final.get("success") is True, status, reason, final)
+        answered = response.get("status") == "success"  # what a workflow of one's own says need not say how it ended
+        status = str(final.get("status", "completed" if answered else "failed"))
+        return End(workflow_id, final.get("success", answered) is True, status, str(final.get("reason", "")), final)
     return End(workflow_id, False, "failed", str(response.get("error") or request.get("error") or "no reason given"))

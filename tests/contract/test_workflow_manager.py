@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 
+from diurna import Event, EventBus
 from diurna.locks import ResourceLockManager
-from diurna_schemas.errors import Conflict, InvalidInput, NotFound
+from diurna_schemas.errors import Conflict, InvalidInput, NotFound, Refused
 from diurna_schemas.shapes import AgentRequestEvent
+from diurna_schemas.workflows import DecideApproval
 from diurna_workflows import KafkaCheckpointSaver, WorkflowManager
+from diurna_workflows.policy import Decision
 from support.savers import Savers
 from support.scripted_team import ScriptedTeam, scripted_team
 from support.teams import eventually
@@ -26,8 +29,11 @@ pytestmark = pytest.mark.timeout(120)
 class Office:
     """Makes managers, each with a connection of its own, as other processes would have."""
 
-    def __init__(self, savers: Savers, workers: ScriptedTeam, stack: AsyncExitStack) -> None:
+    def __init__(self, savers: Savers, workers: ScriptedTeam, bus: EventBus, stack: AsyncExitStack) -> None:
         self.workers = workers
+        self.bus = bus
+        self.connection = savers.team.connect()
+        self._decisions: dict[str, Decision] = {}
         self._savers = savers
         self._stack = stack
 
@@ -36,9 +42,17 @@ class Office:
         bus = await self._stack.enter_async_context(self._savers.team.bus())
         saver = await self._savers(connection=connection)
         locks = ResourceLockManager(connection=connection)
-        manager = WorkflowManager(bus, connection, locks=locks, checkpointer=saver)
+        manager = WorkflowManager(bus, connection, locks=locks, checkpointer=saver, read_decision=self._decision)
         self._stack.push_async_callback(manager.close)
         return manager, saver
+
+    def hear(self, event: Event) -> None:
+        """Keeps a decision, for those who did not listen when it fell."""
+        data = event.data
+        self._decisions[data["approval_id"]] = Decision(data["is_approved"], data["decided_by"], data["reason"])
+
+    async def _decision(self, _: str, approval_id: str) -> Decision | None:
+        return self._decisions.get(approval_id)
 
     def asked(self, workflow_id: str) -> list[AgentRequestEvent]:
         """What was asked of the agents for a workflow, in order."""
@@ -49,7 +63,11 @@ class Office:
 async def office(savers: Savers) -> AsyncIterator[Office]:
     async with AsyncExitStack() as stack:
         workers = await stack.enter_async_context(scripted_team(savers.team.agent))
-        yield Office(savers, workers, stack)
+        bus = await stack.enter_async_context(savers.team.bus())
+        office = Office(savers, workers, bus, stack)
+        bus.subscribe("workflow.approval_decided", office.hear)
+        await bus.ready()
+        yield office
 
 
 def new_workflow() -> str:
@@ -82,6 +100,22 @@ async def test_a_stopped_workflow_is_resumed_and_asks_again_only_what_was_taken_
         "deploy_service",
         "deploy_service",  # whoever stops a run takes its open question back
     ]
+
+
+async def test_documents_that_were_made_are_not_made_again_when_the_run_is_resumed(office: Office) -> None:
+    workflow_id = new_workflow()
+    (first, _), (second, _) = await office.manager(), await office.manager()
+    held = office.workers.held_back["merge_docs"] = asyncio.Event()
+    task = first.start("parallel_docs", workflow_id, {"repo": "/work/repo", "site": "/srv/docs"})
+    await eventually(lambda: len(office.asked(workflow_id)) == 4)
+    task.cancel()
+    await asyncio.wait({task})
+    held.set()
+    assert (await (await second.resume(workflow_id)))["status"] == "documented"
+    assert Counter(request.request_type for request in office.asked(workflow_id)) == {
+        "generate_docs": 3,
+        "merge_docs": 2,  # whoever stops a run takes its open question back
+    }
 
 
 async def test_a_finished_workflow_that_is_run_again_answers_with_what_it_came_to(office: Office) -> None:
@@ -128,6 +162,36 @@ async def test_a_cancelled_workflow_ends_as_cancelled_and_is_not_gone_on_with(of
     held.set()
     assert (await (await other.resume(workflow_id)))["deployment_status"] == "cancelled"
     assert len(office.asked(workflow_id)) == 1
+
+
+async def test_a_question_to_a_person_interrupts_the_graph_and_outlives_who_drives_it(office: Office) -> None:
+    (first, _), (second, saver) = await office.manager(), await office.manager()
+    workflow_id = new_workflow()
+    asked: list[Event] = []
+    office.bus.subscribe("workflow.approval_requested", asked.append)
+    await office.bus.ready()
+    task = first.start("pr_deployment", workflow_id, {**INPUT, "policy": "human", "approval_roles": ["release"]})
+    await eventually(lambda: len(asked) == 1)
+    found = await saver.aget_tuple({"configurable": {"thread_id": workflow_id, "checkpoint_ns": ""}})
+    assert found is not None
+    assert "__interrupt__" in {channel for _, channel, _ in found.pending_writes or ()}
+    task.cancel()
+    await asyncio.wait({task})
+    again = await second.resume(workflow_id)
+    decision = DecideApproval(
+        command_id=new_workflow(),
+        workflow_id=workflow_id,
+        approval_id=asked[0].data["approval_id"],
+        is_approved=True,
+        decided_by="ada",
+    )
+    with pytest.raises(Refused, match="release"):
+        await office.connection.ask(decision)
+    await office.connection.ask(decision.model_copy(update={"command_id": new_workflow(), "roles": ["release"]}))
+    final = await again
+    assert (final["deployment_status"], final["approval"]["decided_by"]) == ("deployed", "ada")
+    assert len(asked) == 1
+    assert len(office.asked(workflow_id)) == 3
 
 
 async def test_a_fork_goes_its_own_way_from_a_checkpoint_and_leaves_the_original(office: Office) -> None:

@@ -1,4 +1,4 @@
-"""The three agents of the PR deployment, answering from a script: they count what is really done."""
+"""The agents of the workflows, answering from a script: they count what is really done."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from diurna.agent import Agent
 from diurna_schemas.shapes import AgentRequestEvent
 from support.workflow_fakes import GOOD_ANSWERS
 
-WORKERS = {"code-review": "review_code", "cicd": "run_pipeline", "infrastructure": "deploy_service"}
+WORKERS = {
+    "code-review": ("review_code",),
+    "cicd": ("run_pipeline",),
+    "infrastructure": ("deploy_service",),
+    "documentation": ("generate_docs", "merge_docs"),
+}
 """Who does what."""
 
 
@@ -42,8 +47,9 @@ async def scripted_team(make: Callable[[str], Agent]) -> AsyncIterator[ScriptedT
     """The agents at work; `make` makes an agent of a name."""
     found = ScriptedTeam()
     async with AsyncExitStack() as stack:
-        for agent_id, request_type in WORKERS.items():
+        for agent_id, request_types in WORKERS.items():
             agent = make(agent_id)
-            agent.on_request(request_type)(found.work)
+            for request_type in request_types:
+                agent.on_request(request_type)(found.work)
             await stack.enter_async_context(agent.running())
         yield found

@@ -19,6 +19,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
+from tenacity import Retrying, retry_if_result, stop_after_delay, wait_fixed
 
 from diurna_deploy.settings import Settings
 from diurna_deploy.stack.kafka import KafkaNode
@@ -132,3 +133,10 @@ async def eventually(condition: Callable[[], Awaitable[bool]], *, seconds: float
     async with asyncio.timeout(seconds):
         while not await condition():  # noqa: ASYNC110 - the condition is another process's
             await asyncio.sleep(0.05)
+
+
+def until(condition: Callable[[], object], *, seconds: float) -> None:
+    """Returns once it holds, for whoever is not async; fails after so many seconds."""
+    Retrying(retry=retry_if_result(lambda holds: not holds), stop=stop_after_delay(seconds), wait=wait_fixed(0.2))(
+        condition
+    )

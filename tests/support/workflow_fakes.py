@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from diurna_schemas.errors import Conflict
+from diurna_schemas.errors import Conflict, ResourceLockError
 from diurna_schemas.message import Command, Event
 from diurna_schemas.shapes import AgentRequestEvent, AgentResponseEvent, AgentResponseStatus
 from diurna_schemas.workflows import CancelWorkflow, DecideApproval, RequestApproval, WorkflowStepChanged
@@ -23,7 +24,15 @@ APPROVED = {
 }
 PASSED = {"passed": True, "outcome": "passed", "tests": 7, "failures": 0, "errors": 0, "skipped": 1}
 DEPLOYED = {"deployment_status": "deployed", "release": "r2", "previous": "r1", "current": "/srv/current"}
-GOOD_ANSWERS: dict[str, Any] = {"review_code": APPROVED, "run_pipeline": PASSED, "deploy_service": DEPLOYED}
+DOCUMENTED = {"files": [{"path": "index.md"}], "files_total": 1, "head": HEAD}
+MERGED = {"published": True, "index": "/srv/docs/index.md", "pages_total": 3}
+GOOD_ANSWERS: dict[str, Any] = {
+    "review_code": APPROVED,
+    "run_pipeline": PASSED,
+    "deploy_service": DEPLOYED,
+    "generate_docs": DOCUMENTED,
+    "merge_docs": MERGED,
+}
 INPUT = {"repo": "/work/repo", "base": "main", "head": "feature", "deploy_to": "/srv/app"}
 
 Answer = dict[str, Any] | Exception | Callable[[AgentRequestEvent], Any]
@@ -107,3 +116,22 @@ class BelievingLog:
 
     def of(self, kind: type[Any]) -> list[Any]:
         return [command for command in self.commands if isinstance(command, kind)]
+
+
+class FakeLocks:
+    """Grants every lock, unless told otherwise; remembers what was held when."""
+
+    def __init__(self, bus: ScriptedBus, *, denied: str | None = None) -> None:
+        self.bus = bus
+        self.denied = denied
+        self.asked: list[tuple[str, str, dict[str, Any]]] = []
+        self.held_while: list[str] = []
+
+    @asynccontextmanager
+    async def acquire(self, resource_id: str, agent_id: str, **options: Any) -> AsyncIterator[SimpleNamespace]:
+        self.asked.append((resource_id, agent_id, options))
+        if self.denied is not None:
+            raise ResourceLockError(resource_id, self.denied)
+        before = len(self.bus.asked)
+        yield SimpleNamespace(resource_id=resource_id, token=42)
+        self.held_while += self.bus.types()[before:]

@@ -12,7 +12,9 @@ from diurna_agents import errors, service_keeper
 from diurna_agents.branch import EDITS_MAX
 from diurna_agents.cicd.request import PipelineRequest, ValidationRequest
 from diurna_agents.code_review.policy import Policy, ReviewRequest
+from diurna_agents.diagnosis import DiagnosisRequest
 from diurna_agents.documentation.request import DocsRequest, ReadmeRequest
+from diurna_agents.documentation.site import MadePart, MergeRequest, MissingPart
 from diurna_agents.feature_dev.request import ExplainRequest, GenerateRequest, RefactorRequest
 from diurna_agents.infrastructure.configuration import ConfigRequest
 from diurna_agents.infrastructure.operations import ServicesRequest
@@ -39,6 +41,8 @@ PAYLOADS: dict[str, tuple[type[Payload], ...]] = {
     "deploy_service": (DeployRequest,),
     "health_check": (CheckRequest, ServicesRequest, Service, HttpCheck, TcpCheck, ProcessCheck, FileAgeCheck),
     "Services: execute_task": (ServiceTask,),
+    "diagnose_service": (DiagnosisRequest,),
+    "merge_docs": (MergeRequest, MadePart, MissingPart),
     "update_config": (ConfigRequest,),
     "rollback": (RollbackRequest,),
     "refactor_code": (RefactorRequest,),

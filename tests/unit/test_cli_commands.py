@@ -188,7 +188,7 @@ def test_tracing_something_nobody_did_exits_1(run: Run, api: ScriptedApi) -> Non
 
 
 def answered(status: str, *, is_success: bool) -> dict[str, Any]:
-    final = {"deployment_status": status, "success": is_success, "reason": "because"}
+    final = {"status": status, "deployment_status": status, "success": is_success, "reason": "because"}
     return {"request_id": "r-1", "status": "success", "result": final}
 
 
@@ -219,7 +219,7 @@ def test_a_workflow_that_was_never_taken_in_says_why(run: Run, api: ScriptedApi)
     code, out, _ = run(*START, "--repo", "https://example.com/x.git", "--json", api=api)
     assert code == 1
     found = json.loads(out)
-    assert (found["deployment_status"], found["reason"]) == ("failed", "agent offline: orchestrator")
+    assert (found["status"], found["reason"]) == ("failed", "agent offline: orchestrator")
     assert api.asked[0][2]["input"]["repo"] == "https://example.com/x.git"
 
 
@@ -339,3 +339,42 @@ def test_a_new_agent_overwrites_nothing_and_needs_a_name(run: Run, tmp_path: Pat
     ):
         code, _, err = run("agent", "new", name, "--directory", str(tmp_path))
         assert (code, said in err) == (1, True), err
+
+
+@pytest.mark.parametrize(
+    ("words", "given"),
+    [
+        (
+            ("parallel_docs", "--repo", "https://example.com/x.git", "--site", "/srv/docs", "--document", "api_docs"),
+            {"repo": "https://example.com/x.git", "site": "/srv/docs", "documents": ["api_docs"]},
+        ),
+        (
+            ("self_healing", "--service", "web", "--attempts", "2", "--approval-role", "ops", "--escalate", "human"),
+            {"service": "web", "attempts": 2, "approval_roles": ["ops"], "escalate": "human"},
+        ),
+    ],
+)
+def test_each_type_of_workflow_is_given_its_own_options(
+    run: Run, api: ScriptedApi, words: tuple[str, ...], given: dict[str, Any]
+) -> None:
+    api.answers["POST /workflows"] = (202, STARTED)
+    assert run("workflow", "start", *words, "--no-follow", api=api)[0] == 0
+    assert api.asked[0][2] == {"workflow_type": words[0], "input": given}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("parallel_docs", "--repo", "x"), "parallel_docs needs --site"),
+        (("self_healing",), "self_healing needs --service"),
+        (("self_healing", "--service", "web", "--repo", "x"), "self_healing takes no --repo"),
+        (("parallel_docs", "--repo", "x", "--site", "y", "--approval-role", "z"), "takes no --approval-role"),
+    ],
+)
+def test_options_of_another_workflow_are_a_usage_error(
+    run: Run, api: ScriptedApi, words: tuple[str, ...], said: str
+) -> None:
+    code, _, err = run("workflow", "start", *words, api=api)
+    assert code == 2
+    assert said in " ".join(err.split())
+    assert api.asked == []

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
+import pytest
+
 from diurna_deploy.pages import graph
+from diurna_workflows.definitions import DEFINITIONS
 from diurna_workflows.outlines import OUTLINES
-from diurna_workflows.pr_deployment import build_pr_deployment
 
 CHAIN = (("plan", "work"), ("work", "check"), ("check", "end"), ("work", "end"))
 
@@ -15,11 +19,12 @@ def states(visited: list[str], *, status: str = "running", is_waiting: bool = Fa
     return {node.name: node.state for node in found.nodes}
 
 
-def test_the_outlines_are_the_graphs_of_the_workflows() -> None:
-    drawn = build_pr_deployment(None).get_graph()  # type: ignore[arg-type]
+@pytest.mark.parametrize("workflow_type", DEFINITIONS)
+def test_the_outlines_are_the_graphs_of_the_workflows(workflow_type: str) -> None:
+    drawn = cast("Any", DEFINITIONS[workflow_type].build(cast("Any", None))).get_graph()
     edges = {(edge.source, edge.target) for edge in drawn.edges}
     inner = {edge for edge in edges if not {"__start__", "__end__"} & set(edge)}
-    assert set(OUTLINES["pr_deployment"]) == inner
+    assert set(OUTLINES[workflow_type]) == inner
 
 
 def test_a_workflow_that_has_not_begun_has_everything_to_do() -> None:

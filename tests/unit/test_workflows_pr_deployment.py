@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 import pytest
 
-from diurna_schemas.errors import InvalidInput, LockLost, ResourceLockError, Unavailable
+from diurna_schemas.errors import InvalidInput, LockLost, Unavailable
 from diurna_schemas.ids import checked_id
 from diurna_schemas.workflows import (
     CompleteWorkflow,
@@ -25,7 +22,7 @@ from diurna_workflows import MultiAgentState, WorkflowManager, build_pr_deployme
 from diurna_workflows.journal import LogJournal
 from diurna_workflows.state import initial_state
 from diurna_workflows.target_lock import resource_of
-from support.workflow_fakes import APPROVED, DEPLOYED, HEAD, INPUT, PASSED, BelievingLog, ScriptedBus
+from support.workflow_fakes import APPROVED, DEPLOYED, HEAD, INPUT, PASSED, BelievingLog, FakeLocks, ScriptedBus
 
 
 async def run(bus: ScriptedBus, **given: Any) -> tuple[dict[str, Any], BelievingLog]:
@@ -278,25 +275,6 @@ async def test_a_large_answer_is_not_repeated_whole_in_the_facts() -> None:
     assert facts[0]["review"]["head"] == HEAD
 
 
-class FakeLocks:
-    """Grants every lock, unless told otherwise; remembers what was held when."""
-
-    def __init__(self, bus: ScriptedBus, *, denied: str | None = None) -> None:
-        self.bus = bus
-        self.denied = denied
-        self.asked: list[tuple[str, str, dict[str, Any]]] = []
-        self.held_while: list[str] = []
-
-    @asynccontextmanager
-    async def acquire(self, resource_id: str, agent_id: str, **options: Any) -> AsyncIterator[SimpleNamespace]:
-        self.asked.append((resource_id, agent_id, options))
-        if self.denied is not None:
-            raise ResourceLockError(resource_id, self.denied)
-        before = len(self.bus.asked)
-        yield SimpleNamespace(resource_id=resource_id, token=42)
-        self.held_while += self.bus.types()[before:]
-
-
 async def run_with(locks: FakeLocks, bus: ScriptedBus, **given: Any) -> dict[str, Any]:
     manager = WorkflowManager(bus, BelievingLog(bus), locks=locks)  # type: ignore[arg-type]
     return await manager.run("pr_deployment", "w-1", {**INPUT, **given})
@@ -364,6 +342,6 @@ async def test_an_approval_decided_while_nobody_listened_is_found() -> None:
         return Decision(True, "ada", approval_id)
 
     bus = ScriptedBus()
-    async with opened(BusDesk(bus, read=read), LogJournal(BelievingLog(bus), "w-1").approval_id) as case:
+    async with opened(BusDesk(bus, read=read), LogJournal(BelievingLog(bus), "w-1").approval_id("approval")) as case:
         assert (await case.decision()).is_approved
     assert all(listeners == [] for listeners in bus.listeners.values())

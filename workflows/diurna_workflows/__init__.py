@@ -6,17 +6,43 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from diurna_workflows.checkpointer import KafkaCheckpointSaver
+    from diurna_workflows.definitions import Definition
     from diurna_workflows.manager import WorkflowManager
+    from diurna_workflows.parallel_docs import build_parallel_docs
+    from diurna_workflows.patterns import AgentTask, map_reduce, parallel, sequential
     from diurna_workflows.pr_deployment import build_pr_deployment
+    from diurna_workflows.running import managing
+    from diurna_workflows.self_healing import build_self_healing
     from diurna_workflows.state import MultiAgentState
 
-__all__ = ["KafkaCheckpointSaver", "MultiAgentState", "WorkflowManager", "build_pr_deployment"]
+__all__ = [
+    "AgentTask",
+    "Definition",
+    "KafkaCheckpointSaver",
+    "MultiAgentState",
+    "WorkflowManager",
+    "build_parallel_docs",
+    "build_pr_deployment",
+    "build_self_healing",
+    "managing",
+    "map_reduce",
+    "parallel",
+    "sequential",
+]
 
 _HOMES = {
+    "AgentTask": "diurna_workflows.patterns",
+    "Definition": "diurna_workflows.definitions",
     "KafkaCheckpointSaver": "diurna_workflows.checkpointer",
     "MultiAgentState": "diurna_workflows.state",
     "WorkflowManager": "diurna_workflows.manager",
+    "build_parallel_docs": "diurna_workflows.parallel_docs",
     "build_pr_deployment": "diurna_workflows.pr_deployment",
+    "build_self_healing": "diurna_workflows.self_healing",
+    "managing": "diurna_workflows.running",
+    "map_reduce": "diurna_workflows.patterns",
+    "parallel": "diurna_workflows.patterns",
+    "sequential": "diurna_workflows.patterns",
 }
 
 

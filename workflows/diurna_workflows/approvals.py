@@ -1,11 +1,12 @@
-"""Waits until somebody has decided an approval, or nobody did in time."""
+"""Asks people: puts a question on the log, and waits until somebody has decided it, or nobody did in time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final, Protocol
 
 from diurna_schemas.workflows import ApprovalDecided, ApprovalExpired
 from diurna_workflows.policy import Decision
@@ -16,6 +17,45 @@ ReadDecision = Callable[[str, str], Awaitable[Decision | None]]
 ReadCase = Callable[[str], Awaitable[Decision | None]]
 _LOOK_SECONDS: Final = 5.0
 EXPIRED: Final = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Matter:
+    """What is to be decided, at which step. `name` tells it from the workflow's other matters.
+
+    With `roles`, only somebody who has one of them decides.
+    """
+
+    name: str
+    step: str
+    question: str
+    details: dict[str, Any] = field(default_factory=dict[str, Any])
+    roles: tuple[str, ...] = ()
+    expires_after_ms: int | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """As an interrupt of a graph holds it."""
+        return {**asdict(self), "roles": list(self.roles)}
+
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> Matter:
+        """Back again."""
+        return cls(
+            name=found["name"],
+            step=found["step"],
+            question=found["question"],
+            details=found["details"],
+            roles=tuple(found["roles"]),
+            expires_after_ms=found["expires_after_ms"],
+        )
+
+
+class AsksApprovals(Protocol):
+    """A journal, as far as asking needs it."""
+
+    def approval_id(self, name: str) -> str: ...
+
+    async def ask_approval(self, matter: Matter) -> str: ...
 
 
 class Desk(Protocol):
@@ -101,3 +141,31 @@ async def opened(desk: Desk, approval_id: str) -> AsyncGenerator[Case]:
         yield case
     finally:
         case.close()
+
+
+async def decided_by_people(desk: Desk, journal: AsksApprovals, matter: Matter) -> Decision:
+    """Asks, and waits for the answer. Whoever listens before asking misses none; asking again is asking once."""
+    async with opened(desk, journal.approval_id(matter.name)) as case:
+        await journal.ask_approval(matter)
+        return await case.decision()
+
+
+class People:
+    """People, as a node of a graph asks them.
+
+    Where checkpoints are kept, the question interrupts the graph: nothing runs while they think, and whoever drives the
+    graph asks them and goes on with what they say. A graph without checkpoints cannot be interrupted: its node waits.
+    """
+
+    def __init__(self, desk: Desk, journal: AsksApprovals, *, interrupts: bool) -> None:
+        self._desk = desk
+        self._journal = journal
+        self._interrupts = interrupts
+
+    async def decide(self, matter: Matter) -> Decision:
+        """What was decided. A node that asks is run again from its beginning when the answer is there."""
+        if not self._interrupts:
+            return await decided_by_people(self._desk, self._journal, matter)
+        from langgraph.types import interrupt  # loaded with the first graph
+
+        return Decision.from_json(interrupt(matter.as_json()))

@@ -37,6 +37,8 @@ class Answer:
     status: str
     result: dict[str, Any] = field(default_factory=dict[str, Any])
     error: str | None = None
+    code: str | None = None
+    """Of a refusal: which one."""
 
     @property
     def is_known(self) -> bool:
@@ -102,7 +104,9 @@ def _understood(question: Question, response: AgentResponseEvent) -> Answer:
     status = response.status.value
     if response.status is not AgentResponseStatus.SUCCESS:
         words = response.error or "no reason was given"
-        return Answer(status, error=f"{question.agent_id} answered {question.request_type} with {status}: {words}")
+        said = f"{question.agent_id} answered {question.request_type} with {status}: {words}"
+        code = response.metadata.get("code")
+        return Answer(status, error=said, code=None if code is None else str(code))
     result = cast("object", response.result)
     if not isinstance(result, dict):
         kind = type(result).__name__

@@ -6,7 +6,8 @@ goes on from the last checkpoint, whoever made it. So two workers at one workflo
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -25,6 +26,8 @@ logger = structlog.get_logger(__name__)
 PATIENCE_SECONDS: Final = 3_600.0
 """So long a run goes on trying."""
 _WAIT_SECONDS_MAX: Final = 10.0
+_INTERRUPT: Final = "__interrupt__"
+"""LangGraph's name for what a stream says of nodes that wait for an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +39,8 @@ class Step:
 
 
 Told = Callable[[Step], None]
+Ask = Callable[[JsonObject], Awaitable[JsonObject]]
+"""Answers what a node wants to know of somebody outside of the graph."""
 
 
 class Snapshot(Protocol):
@@ -65,9 +70,12 @@ async def drive(
     *,
     saver: BaseCheckpointSaver[Any] | None,
     told: Told,
+    ask: Ask | None = None,
     patience_seconds: float = PATIENCE_SECONDS,
 ) -> JsonObject:
     """Runs the graph to its end and returns its state. `beginning` is the state it begins with, where it begins.
+
+    What interrupts the graph is answered by `ask`, and the graph goes on with the answer.
 
     Each step's checkpoint is durable before the next step begins: what a node asks for is named by its checkpoint, and
     a run that is resumed must find that one.
@@ -80,7 +88,7 @@ async def drive(
         reraise=True,
     ):
         with attempt:
-            return await _run(graph, workflow_id, beginning, saver, told)
+            return await _run(graph, workflow_id, beginning, saver, told=told, ask=ask)
     raise AssertionError("unreachable: the last attempt raises")
 
 
@@ -113,20 +121,51 @@ def config_of(workflow_id: str, checkpoint_id: str | None = None) -> RunnableCon
 
 
 async def _run(
-    graph: Graph, workflow_id: str, beginning: JsonObject, saver: BaseCheckpointSaver[Any] | None, told: Told
+    graph: Graph,
+    workflow_id: str,
+    beginning: JsonObject,
+    saver: BaseCheckpointSaver[Any] | None,
+    *,
+    told: Told,
+    ask: Ask | None,
 ) -> JsonObject:
-    config = config_of(workflow_id)
-    begins = saver is None or await saver.aget_tuple(config) is None
-    options = {} if saver is None else {"durability": "sync"}
+    begins = saver is None or await saver.aget_tuple(config_of(workflow_id)) is None
+    given: Any = beginning if begins else None
+    while True:
+        state, interrupts = await _until_it_waits(graph, workflow_id, given, told, is_kept=saver is not None)
+        if not interrupts:
+            return state
+        given = await _answered(interrupts, ask)
+
+
+async def _until_it_waits(
+    graph: Graph, workflow_id: str, given: Any, told: Told, *, is_kept: bool
+) -> tuple[JsonObject, list[Any]]:
+    """Runs to the end, or to where every node waits: the state, and what interrupted it."""
+    options = {"durability": "sync"} if is_kept else {}
     state: JsonObject = {}
-    stream = graph.astream(beginning if begins else None, config, stream_mode=["updates", "values"], **options)
-    async for mode, content in stream:
+    interrupts: list[Any] = []
+    async for mode, content in graph.astream(
+        given, config_of(workflow_id), stream_mode=["updates", "values"], **options
+    ):
         if mode == "values":
             state = content
             continue
+        interrupts += content.get(_INTERRUPT, ())
         for node, update in content.items():
-            told(Step(node, update or {}))
-    return state
+            if node != _INTERRUPT:
+                told(Step(node, update or {}))
+    return state, interrupts
+
+
+async def _answered(interrupts: list[Any], ask: Ask | None) -> Any:
+    """What the graph goes on with: each question's answer, by its id."""
+    from langgraph.types import Command  # loaded with the first graph
+
+    if ask is None:
+        raise Conflict("the workflow waits for an answer, and nobody is there to be asked")
+    answers = await asyncio.gather(*(ask(one.value) for one in interrupts))
+    return Command(resume={one.id: answer for one, answer in zip(interrupts, answers, strict=True)})
 
 
 def _passes(error: BaseException) -> bool:

@@ -22,11 +22,13 @@ from diurna_schemas.workflows import (
     UpdateWorkflowState,
     UpdateWorkflowStep,
 )
+from diurna_workflows.approvals import Matter
 from diurna_workflows.policy import Decision
 from diurna_workflows.ports import WritesCommands
 from diurna_workflows.work import Scope, no_scope
 
 _NAMESPACE: Final = uuid.UUID("0f0c2d2e-8f43-5a5e-9a3c-6a1f7c0de5b2")
+ORCHESTRATOR: Final = "orchestrator"
 SUMMARY_BYTES_MAX: Final = 32 * 1024
 """What a fact repeats of an agent's answer; the whole stands in `request.completed`."""
 
@@ -52,9 +54,8 @@ def summary(result: Mapping[str, Any], *, bytes_max: int = SUMMARY_BYTES_MAX) ->
 class Journal(Protocol):
     """What a graph tells while it runs."""
 
-    @property
-    def approval_id(self) -> str:
-        """The one approval a workflow asks for."""
+    def approval_id(self, name: str) -> str:
+        """The id of an approval the workflow asks for."""
         ...
 
     async def step(self, step: str, agent_id: str, *, attempt: int = 1) -> None:
@@ -65,8 +66,8 @@ class Journal(Protocol):
         """Something is known now. `label` names the fact within the workflow."""
         ...
 
-    async def ask_approval(self, question: str, details: Mapping[str, Any], *, expires_after_ms: int | None) -> str:
-        """A person, or a policy, is to decide; returns the approval's id."""
+    async def ask_approval(self, matter: Matter) -> str:
+        """A person, or a policy, is to decide, and the workflow is at that step; returns the approval's id."""
         ...
 
     async def decide(self, approval_id: str, decision: Decision) -> None:
@@ -93,10 +94,9 @@ class LogJournal:
         self._workflow_id = workflow_id
         self._scope = scope
 
-    @property
-    def approval_id(self) -> str:
-        """The one approval a workflow asks for."""
-        return named_id(self._workflow_id, "approval")
+    def approval_id(self, name: str) -> str:
+        """The id of an approval the workflow asks for."""
+        return named_id(self._workflow_id, name)
 
     async def create(self, workflow_type: str, given: Mapping[str, Any], agents: Iterable[str]) -> None:
         """The workflow begins."""
@@ -131,19 +131,30 @@ class LogJournal:
             )
         )
 
-    async def ask_approval(self, question: str, details: Mapping[str, Any], *, expires_after_ms: int | None) -> str:
-        await self._ask_once(
+    async def ask_approval(self, matter: Matter) -> str:
+        approval_id = self.approval_id(matter.name)
+        is_new = await self._ask_once(
             RequestApproval(
-                command_id=self._id("ask-approval"),
+                command_id=self._id("ask", matter.name),
                 workflow_id=self._workflow_id,
-                approval_id=self.approval_id,
-                question=question,
-                details=json.dumps(dict(details), default=str),
-                expires_after_ms=expires_after_ms,
+                approval_id=approval_id,
+                question=matter.question[:TEXT_CHARACTERS_MAX],
+                details=json.dumps(matter.details, default=str),
+                expires_after_ms=matter.expires_after_ms,
+                roles=list(matter.roles),
             ),
             "approval_exists",
         )
-        return self.approval_id
+        if is_new:
+            await self._connection.ask(
+                UpdateWorkflowStep(
+                    command_id=self._id("step-of", matter.name),
+                    workflow_id=self._workflow_id,
+                    step=matter.step,
+                    agent_id=ORCHESTRATOR,
+                )
+            )
+        return approval_id
 
     async def decide(self, approval_id: str, decision: Decision) -> None:
         await self._ask_once(
@@ -177,13 +188,15 @@ class LogJournal:
             "failed",
         )
 
-    async def _ask_once(self, command: Command, done_before: str) -> None:
-        """The decider forgets a command after some minutes; then it is what it led to that is there already."""
+    async def _ask_once(self, command: Command, done_before: str) -> bool:
+        """The decider forgets a command after some minutes; then it is what it led to that is there already: False."""
         try:
             await self._connection.ask(command)
         except Refused as error:
             if error.code != done_before:
                 raise
+            return False
+        return True
 
     async def _end(self, command: CompleteWorkflow | FailWorkflow, status: str) -> None:
         try:
@@ -204,14 +217,15 @@ class LogJournal:
 class NoJournal:
     """The journal of a graph that is run by itself: nothing is written down."""
 
-    approval_id = "approval"
+    def approval_id(self, name: str) -> str:
+        return name
 
     async def step(self, step: str, agent_id: str, *, attempt: int = 1) -> None: ...
 
     async def state(self, label: str, updates: Mapping[str, Any], agent_id: str | None = None) -> None: ...
 
-    async def ask_approval(self, question: str, details: Mapping[str, Any], *, expires_after_ms: int | None) -> str:
-        return self.approval_id
+    async def ask_approval(self, matter: Matter) -> str:
+        return matter.name
 
     async def decide(self, approval_id: str, decision: Decision) -> None: ...
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from diurna_schemas.errors import Conflict, DiurnaError, InvalidInput, Refused
 from diurna_schemas.ids import checked_id
 from diurna_schemas.workflows import CancelWorkflow, WorkflowCancelled
-from diurna_workflows.approvals import BusDesk, Desk, ReadDecision
-from diurna_workflows.driving import PATIENCE_SECONDS, Graph, Step, config_of, drive, found_state, state_of
+from diurna_workflows.approvals import BusDesk, Desk, Matter, ReadDecision, decided_by_people
+from diurna_workflows.definitions import DEFINITIONS, Definition, load_all
+from diurna_workflows.driving import PATIENCE_SECONDS, Step, config_of, drive, found_state, state_of
 from diurna_workflows.forking import fork_thread
 from diurna_workflows.journal import LogJournal, named_id
 from diurna_workflows.observed import counted_run
 from diurna_workflows.ports import Bus, Heard, WritesCommands
-from diurna_workflows.pr_input import PrDeploymentInput
 from diurna_workflows.state import JsonObject, initial_state, utc_now
 from diurna_workflows.target_lock import Locks
 from diurna_workflows.work import no_scope, task_scope
@@ -29,53 +28,6 @@ if TYPE_CHECKING:
 RUNNING_MAX: Final = 200
 FORKED_FROM: Final = "forked_from"
 """Where the state of a fork says which workflow it is a copy of: under `partial_results`."""
-
-
-class Build(Protocol):
-    """Makes the graph of one type for one run."""
-
-    def __call__(
-        self,
-        bus: Bus,
-        *,
-        journal: LogJournal,
-        desk: Desk,
-        locks: Locks | None,
-        checkpointer: KafkaCheckpointSaver | None,
-    ) -> Graph: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Definition:
-    """One type of workflow. `read` checks the input and raises `InvalidInput`."""
-
-    workflow_type: str
-    agents: tuple[str, ...]
-    read: Callable[[object], JsonObject]
-    build: Build
-
-
-def _pr_input(given: object) -> JsonObject:
-    return PrDeploymentInput.read(given).model_dump(mode="json", exclude_none=True)
-
-
-def _pr_deployment(
-    bus: Bus,
-    *,
-    journal: LogJournal,
-    desk: Desk,
-    locks: Locks | None,
-    checkpointer: KafkaCheckpointSaver | None,
-) -> Graph:
-    from diurna_workflows.pr_deployment import build_pr_deployment  # LangGraph takes a second to load
-
-    return build_pr_deployment(bus, journal=journal, desk=desk, locks=locks, checkpointer=checkpointer)
-
-
-DEFINITIONS: Final[dict[str, Definition]] = {
-    "pr_deployment": Definition("pr_deployment", ("code-review", "cicd", "infrastructure"), _pr_input, _pr_deployment)
-}
-"""Every type of workflow there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +43,7 @@ class Running:
 
 def warm_up() -> None:
     """Loads what the first workflow would otherwise wait for; safe in a thread."""
-    import_module("diurna_workflows.pr_deployment")
+    load_all()
 
 
 class WorkflowManager:
@@ -99,7 +51,7 @@ class WorkflowManager:
     `locks` hold what they change.
 
     A workflow that has a checkpoint goes on from there, whichever process ran it before. Without a `checkpointer` every
-    run begins at the beginning.
+    run begins at the beginning. `definitions` are types of your own, beside those that come with Diurna.
     """
 
     def __init__(
@@ -110,9 +62,11 @@ class WorkflowManager:
         read_decision: ReadDecision | None = None,
         locks: Locks | None = None,
         checkpointer: KafkaCheckpointSaver | None = None,
+        definitions: Iterable[Definition] = (),
         patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._bus = bus
+        self._definitions = {**DEFINITIONS, **{one.workflow_type: one for one in definitions}}
         self._connection = connection
         self._locks = locks
         self._read_decision = read_decision
@@ -122,7 +76,7 @@ class WorkflowManager:
 
     def types(self) -> list[str]:
         """The registered types."""
-        return sorted(DEFINITIONS)
+        return sorted(self._definitions)
 
     def list(self) -> list[Running]:
         """The workflows that run in this process, oldest first."""
@@ -234,7 +188,7 @@ class WorkflowManager:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _definition(self, workflow_type: str) -> Definition:
-        definition = DEFINITIONS.get(workflow_type)
+        definition = self._definitions.get(workflow_type)
         if definition is None:
             raise InvalidInput("workflow_type", workflow_type, f"known types are {', '.join(self.types())}")
         return definition
@@ -285,6 +239,7 @@ class WorkflowManager:
                     dict(initial_state(definition.workflow_type, workflow_id, given)),
                     saver=saver,
                     told=partial(self._tell, workflow_id),
+                    ask=partial(_ask_people, desk, journal),
                     patience_seconds=self._patience_seconds,
                 )
             )
@@ -307,7 +262,8 @@ class WorkflowManager:
             return {
                 "workflow_id": workflow_id,
                 "workflow_type": definition.workflow_type,
-                "deployment_status": status,
+                "status": status,
+                **definition.said_at_end(status),
                 "success": False,
                 "reason": reason,
             }
@@ -328,6 +284,11 @@ class WorkflowManager:
                 work.cancel()
                 await asyncio.wait({work})
         return final
+
+
+async def _ask_people(desk: Desk, journal: LogJournal, matter: JsonObject) -> JsonObject:
+    """Answers what interrupted a graph: whoever drives it asks."""
+    return (await decided_by_people(desk, journal, Matter.from_json(matter))).as_json()
 
 
 def _of_fork(updates: Mapping[str, Any], workflow_id: str, new_workflow_id: str) -> JsonObject:

@@ -23,7 +23,7 @@ CHECKPOINT_SECONDS: Final = Histogram(
 )
 STEP_SECONDS: Final = Histogram(
     "diurna_workflow_step_seconds",
-    "How long a step took, by how it ended: completed, failed, cancelled, error.",
+    "How long a step took, by how it ended: completed, failed, waiting, cancelled, error.",
     ["workflow_type", "step", "status"],
     buckets=_SECONDS,
 )

@@ -20,7 +20,19 @@ Node = TypeVar("Node", bound=Callable[..., Awaitable[dict[str, Any]]])
 
 def observed(node: Node) -> Node:
     """A node, method or function, whose runs are counted under its own name. The state comes last."""
-    step = getattr(node, "__name__", "step")
+    return observed_as(getattr(node, "__name__", "step"))(node)
+
+
+def observed_as(step: str) -> Callable[[Node], Node]:
+    """A node whose runs are counted under the name of a step."""
+
+    def observing(node: Node) -> Node:
+        return _observed(node, step)
+
+    return observing
+
+
+def _observed(node: Node, step: str) -> Node:
 
     @wraps(node)
     async def run(*given: Any, **named: Any) -> dict[str, Any]:
@@ -36,6 +48,10 @@ def observed(node: Node) -> Node:
         except asyncio.CancelledError:
             status = "cancelled"
             raise
+        except Exception as error:
+            if isinstance(error, _interrupt()):
+                status = "waiting"
+            raise
         finally:
             STEP_SECONDS.labels(state["workflow_type"], step, status).observe(time.perf_counter() - began)
 
@@ -49,7 +65,7 @@ class Run:
 
     def ended(self, final: Mapping[str, Any]) -> None:
         """Takes its end from the final result."""
-        status = final.get("deployment_status")
+        status = final.get("status")
         self.status = str(status) if status in {"failed", "cancelled"} else "completed"
 
 
@@ -70,6 +86,13 @@ def counted_run(workflow_type: str, workflow_id: str) -> Generator[Run]:
     finally:
         WORKFLOWS_ACTIVE.labels(workflow_type).dec()
         WORKFLOW_SECONDS.labels(workflow_type, run.status).observe(time.perf_counter() - began)
+
+
+def _interrupt() -> type[Exception]:
+    """What LangGraph ends a node with that waits for an answer; it is loaded where a node runs."""
+    from langgraph.errors import GraphInterrupt
+
+    return GraphInterrupt
 
 
 def _attributes(state: MultiAgentState) -> dict[str, str]:

@@ -18,16 +18,17 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from diurna_schemas.errors import InvalidInput, LockLost, ResourceLockError
-from diurna_workflows.approvals import BusDesk, Desk, opened
-from diurna_workflows.asking import Answer, Question, asked
-from diurna_workflows.journal import Journal, NoJournal, summary
+from diurna_workflows.agent_work import AgentWork
+from diurna_workflows.approvals import BusDesk, Desk, Matter, People
+from diurna_workflows.asking import Answer, Question
+from diurna_workflows.journal import Journal, NoJournal
 from diurna_workflows.observed import observed
-from diurna_workflows.policy import Decision, decide_automatically, never
+from diurna_workflows.policy import Decision, risk_of
 from diurna_workflows.ports import Bus
-from diurna_workflows.pr_input import PrDeploymentInput
+from diurna_workflows.pr_input import PrDeploymentInput, decided_by_policy
 from diurna_workflows.state import JsonObject, MultiAgentState, utc_now
-from diurna_workflows.target_lock import Locks, held_target
-from diurna_workflows.work import Scope, no_scope, task_scope
+from diurna_workflows.target_lock import Locks, held_target, resource_of
+from diurna_workflows.work import no_scope, task_scope
 
 # pyright: reportUnknownMemberType=false
 # LangGraph's annotations leave the element types of its caches and checkpointers open.
@@ -60,7 +61,9 @@ def build_pr_deployment(
     it is deployed to. With a `checkpointer` a run that was stopped goes on where it was.
     """
     scope = no_scope if checkpointer is None else task_scope
-    nodes = _Nodes(bus, journal or NoJournal(), desk or BusDesk(bus), locks, scope)
+    told = journal or NoJournal()
+    people = People(desk or BusDesk(bus), told, interrupts=checkpointer is not None)
+    nodes = _Nodes(AgentWork(bus, told, scope), told, people, locks)
     graph = StateGraph(MultiAgentState)
     graph.add_node("plan", nodes.plan)
     graph.add_node("review", nodes.review)
@@ -86,12 +89,11 @@ def _onwards_to(following: str) -> Any:
 class _Nodes:
     """The steps. Each returns what it adds to the state; a `deployment_status` in it is the end."""
 
-    def __init__(self, bus: Bus, journal: Journal, desk: Desk, locks: Locks | None, scope: Scope) -> None:
-        self._bus = bus
+    def __init__(self, agents: AgentWork, journal: Journal, people: People, locks: Locks | None) -> None:
+        self._agents = agents
         self._journal = journal
-        self._desk = desk
+        self._people = people
         self._locks = locks
-        self._scope = scope
 
     @observed
     async def plan(self, state: MultiAgentState) -> Update:
@@ -120,7 +122,7 @@ class _Nodes:
         given = _input(state)
         payload = {"repo": given.repo, "base": given.base, "head": given.head, **_optional("policy", given.review)}
         question = Question("review", "code-review", "review_code", payload, _REVIEW_SECONDS)
-        answer = await self._work(state, question)
+        answer = await self._agents.done(state["task_id"], question)
         if answer.error is not None:
             return _failed(question, answer)
         if answer.result.get("approved") is not True:
@@ -140,7 +142,7 @@ class _Nodes:
         }
         patience = given.test_timeout_seconds + _ENVIRONMENT_SECONDS
         question = Question("test", "cicd", "run_pipeline", payload, patience)
-        answer = await self._work(state, question)
+        answer = await self._agents.done(state["task_id"], question)
         if answer.error is not None:
             return _failed(question, answer)
         outcome = str(answer.result.get("outcome", "unknown"))
@@ -177,15 +179,15 @@ class _Nodes:
             **_optional("keep", given.keep),
         }
         question = Question("deploy", "infrastructure", "deploy_service", payload, _DEPLOY_SECONDS)
-        await self._journal.step(question.node, question.agent_id)
+        await self._agents.begun(question)
         reason = f"deploys {head[:12]} of {given.repo}"
         held: dict[str, Any] = {}
         try:
-            async with held_target(self._locks, state["task_id"], given.deploy_to, reason=reason) as lock:
+            async with held_target(self._locks, state["task_id"], resource_of(given.deploy_to), reason=reason) as lock:
                 if lock is not None:
                     payload["lock"] = lock
                     held = {lock["resource_id"]: lock["token"]}
-                answer = await self._asked(state, question)
+                answer = await self._agents.asked(state["task_id"], question)
         except ResourceLockError as error:
             # Lost in the middle: the agent's own check says whether anything was switched, and nobody hears it.
             answer = Answer("timeout" if isinstance(error, LockLost) else "rejected", error=str(error))
@@ -211,42 +213,14 @@ class _Nodes:
             await self._journal.fail(f"{status}: {final['reason']}", final)
         return {"final_result": final, "updated_at": utc_now()}
 
-    async def _work(self, state: MultiAgentState, question: Question) -> Answer:
-        await self._journal.step(question.node, question.agent_id)
-        return await self._asked(state, question)
-
-    async def _asked(self, state: MultiAgentState, question: Question) -> Answer:
-        async def again(attempt: int) -> None:
-            # A run before us was stopped: who restarts it may go on, who cancelled the workflow is heard here.
-            await self._journal.step(question.node, question.agent_id, attempt=attempt)
-
-        answer = await asked(self._bus, state["task_id"], question, scope=self._scope(), again=again)
-        known: dict[str, Any] = {"status": answer.status, **summary(answer.result)}
-        if answer.error is not None:
-            known["error"] = answer.error
-        await self._journal.state(question.node, {question.node: known}, question.agent_id)
-        return answer
-
     async def _decided(self, state: MultiAgentState, given: PrDeploymentInput) -> Decision:
         results = state["partial_results"]
-        review, tests = results.get("review", {}), results.get("test", {})
-        await self._journal.step("approval", "orchestrator")
-        question = f"Deploy {_reviewed_head(state)[:12]} of {given.repo} to {given.deploy_to}?"
-        details = {"policy": given.policy, "review": review.get("summary"), "test": _tests_in_words(tests)}
-        expires_after = given.approval_timeout_seconds
-        async with opened(self._desk, self._journal.approval_id) as case:
-            approval_id = await self._journal.ask_approval(
-                question, details, expires_after_ms=None if expires_after is None else int(expires_after * 1000)
-            )
-            match given.policy:
-                case "human":
-                    return await case.decision()
-                case "auto":
-                    decision = decide_automatically(review, tests, lines_max=given.auto_lines_max)
-                case "never":
-                    decision = never()
-            await self._journal.decide(approval_id, decision)
-            return decision
+        decision = decided_by_policy(given, results.get("review", {}), results.get("test", {}))
+        matter = _matter(state, given)
+        if decision is None:
+            return await self._people.decide(matter)
+        await self._journal.decide(await self._journal.ask_approval(matter), decision)
+        return decision
 
 
 _DEPLOYED_WORDS: Final = {
@@ -254,6 +228,26 @@ _DEPLOYED_WORDS: Final = {
     "rolled_back": "the new release was not healthy; what ran before runs again",
     "failed": "the release could not be made",
 }
+
+
+def _matter(state: MultiAgentState, given: PrDeploymentInput) -> Matter:
+    review, tests = state["partial_results"].get("review", {}), state["partial_results"].get("test", {})
+    expires_after = given.approval_timeout_seconds
+    risk = risk_of(review, tests)
+    return Matter(
+        "approval",
+        "approval",
+        f"Deploy {_reviewed_head(state)[:12]} of {given.repo} to {given.deploy_to}?",
+        {
+            "policy": given.policy,
+            "review": review.get("summary"),
+            "test": _tests_in_words(tests),
+            "risk": risk.level,
+            "risk_reasons": list(risk.reasons),
+        },
+        given.approval_roles,
+        None if expires_after is None else int(expires_after * 1000),
+    )
 
 
 def _input(state: MultiAgentState) -> PrDeploymentInput:
@@ -322,6 +316,7 @@ def _final_result(state: MultiAgentState) -> JsonObject:
     return {
         "workflow_id": state["task_id"],
         "workflow_type": state["workflow_type"],
+        "status": status,
         "deployment_status": status,
         "success": status == "deployed",
         "reason": results.get("reason", ""),

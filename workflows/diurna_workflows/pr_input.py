@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import Field
 
 from diurna_agents.payload import AbsolutePath, Location, Payload, RefName, Text, validated
 from diurna_schemas.errors import InvalidInput
-from diurna_workflows.policy import AUTO_LINES_MAX, ApprovalPolicy
+from diurna_schemas.ids import Name
+from diurna_workflows.policy import (
+    AUTO_LINES_MAX,
+    ApprovalPolicy,
+    Decision,
+    decide_automatically,
+    decide_by_risk,
+    never,
+)
 
 
 class PrDeploymentInput(Payload):
@@ -21,6 +29,8 @@ class PrDeploymentInput(Payload):
     deploy_to: AbsolutePath
     policy: ApprovalPolicy = "auto"
     auto_lines_max: Annotated[int, Field(ge=0, le=1_000_000)] = AUTO_LINES_MAX
+    risk_max: Literal["low", "medium"] = "low"
+    approval_roles: Annotated[tuple[Name, ...], Field(max_length=20, strict=False)] = ()
     approval_timeout_seconds: Annotated[float, Field(gt=0, le=7 * 86_400, allow_inf_nan=False)] | None = None
     service: Text | None = None
     health: dict[str, Any] | None = None
@@ -35,3 +45,16 @@ class PrDeploymentInput(Payload):
         if not isinstance(given, Mapping):
             raise InvalidInput("input", given, "a JSON object with repo, base, head and deploy_to is needed")
         return validated(cls, cast("Mapping[str, object]", given))
+
+
+def decided_by_policy(given: PrDeploymentInput, review: Mapping[str, Any], tests: Mapping[str, Any]) -> Decision | None:
+    """What the policy says; none where a person is to be asked."""
+    match given.policy:
+        case "auto":
+            return decide_automatically(review, tests, lines_max=given.auto_lines_max)
+        case "risk":
+            return decide_by_risk(review, tests, given.risk_max)
+        case "human":
+            return None
+        case "never":
+            return never()

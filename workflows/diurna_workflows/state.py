@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypedDict
+from typing import Annotated, Any, Protocol, TypedDict
 
 JsonObject = dict[str, Any]
 
@@ -12,6 +12,11 @@ JsonObject = dict[str, Any]
 def merged(before: dict[str, Any], update: dict[str, Any]) -> dict[str, Any]:
     """A node says what it adds; what others said stays."""
     return {**before, **update}
+
+
+def later(before: str, update: str) -> str:
+    """Of two moments as the state writes them: nodes side by side both say when they were done."""
+    return max(before, update)
 
 
 class MultiAgentState(TypedDict):
@@ -28,8 +33,14 @@ class MultiAgentState(TypedDict):
     partial_results: Annotated[JsonObject, merged]
     final_result: JsonObject | None
     started_at: str
-    updated_at: str
+    updated_at: Annotated[str, later]
     error_log: Annotated[list[str], operator.add]
+
+
+class Node(Protocol):
+    """A step of a graph: what it adds to the state."""
+
+    async def __call__(self, state: MultiAgentState) -> dict[str, Any]: ...
 
 
 def utc_now() -> str:

@@ -1,4 +1,4 @@
-"""The lock a deployment holds on its target, so that two workflows never deploy to one place at once."""
+"""The lock a workflow holds on what it changes, so that two never deploy to one place, or heal one service, at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import quote
 from diurna_workflows.state import JsonObject
 
 LEASE_SECONDS: Final = 60.0
-"""Renewed while the deployment runs: an orchestrator that dies keeps its target for so long at most."""
+"""Renewed while the work goes on: an orchestrator that dies keeps its target for so long at most."""
 WAIT_SECONDS: Final = 1_800.0
 """Longer than a deployment may take, and a lease that nobody renews any more."""
 _HOLDER: Final = "orchestrator"
@@ -45,18 +45,18 @@ class Locks(Protocol):
     ) -> AbstractAsyncContextManager[HeldLock]: ...
 
 
-def resource_of(deploy_to: str) -> str:
+def resource_of(target: str, kind: str = "deploy") -> str:
     """The resource that stands for a target: `deploy:` and its path, percent-encoded where an id may not hold it."""
-    resource_id = f"deploy:{quote(deploy_to, safe='/~!$&()*+,;=:@')}"
+    resource_id = f"{kind}:{quote(target, safe='/~!$&()*+,;=:@')}"
     if len(resource_id) <= _ID_CHARACTERS_MAX:
         return resource_id
-    digest = hashlib.blake2b(deploy_to.encode(), digest_size=16).hexdigest()
+    digest = hashlib.blake2b(target.encode(), digest_size=16).hexdigest()
     return f"{resource_id[: _ID_CHARACTERS_MAX - 33]}#{digest}"
 
 
 @asynccontextmanager
 async def held_target(
-    locks: Locks | None, workflow_id: str, deploy_to: str, *, reason: str
+    locks: Locks | None, workflow_id: str, resource_id: str, *, reason: str
 ) -> AsyncGenerator[JsonObject | None]:
     """Holds the target for the block, which is given what its agent must show there: resource and token.
 
@@ -67,7 +67,7 @@ async def held_target(
         yield None
         return
     async with locks.acquire(
-        resource_of(deploy_to),
+        resource_id,
         _HOLDER,
         timeout=LEASE_SECONDS,
         wait_timeout=WAIT_SECONDS,

@@ -24,12 +24,11 @@ from diurna_agents.infrastructure.services import (
     Declared,
     Service,
     ServiceCheck,
-    ServiceName,
     declared,
     service_of,
 )
 from diurna_agents.infrastructure.watching import until_healthy
-from diurna_agents.payload import AbsolutePath, validated
+from diurna_agents.payload import AbsolutePath, ServiceName, validated
 from diurna_agents.structured_files import Document, Format, format_of, parsed, plain, read_document
 from diurna_agents.workspace import Report, Workspace
 from diurna_schemas.errors import InvalidInput

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from diurna_agents.infrastructure.fence import TargetFence, shown
+from diurna_agents.fence import TargetFence, shown
 from diurna_agents.infrastructure.health import Health, Patient, check_health
 from diurna_agents.infrastructure.installation import NotInstallable
 from diurna_agents.infrastructure.releases import Release, Releases

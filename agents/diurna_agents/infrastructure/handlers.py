@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from diurna_agents.infrastructure.configuration import update_config
 from diurna_agents.infrastructure.deployment import deploy_service
+from diurna_agents.infrastructure.diagnosis import diagnose_service
 from diurna_agents.infrastructure.operations import health_check, rollback
 from diurna_agents.infrastructure.tasks import execute_task
 from diurna_agents.surroundings import Surroundings, Work
@@ -19,4 +20,5 @@ def handlers(_: Surroundings) -> Mapping[str, Work]:
         "rollback": rollback,
         "update_config": update_config,
         "execute_task": execute_task,
+        "diagnose_service": diagnose_service,
     }

@@ -9,13 +9,13 @@ from pathlib import Path
 from pydantic import Field
 
 from diurna_agents.errors import ReleaseNotFound
-from diurna_agents.infrastructure.fence import TargetFence, shown
+from diurna_agents.fence import TargetFence, shown
 from diurna_agents.infrastructure.health import Health, Patient, check_health
 from diurna_agents.infrastructure.releases import Release, Releases
 from diurna_agents.infrastructure.request import CheckRequest, HealthRequest, RollbackRequest
-from diurna_agents.infrastructure.services import Declared, ServiceName, declared, service_of
+from diurna_agents.infrastructure.services import Declared, declared, service_of
 from diurna_agents.infrastructure.watching import looked_at
-from diurna_agents.payload import validated
+from diurna_agents.payload import ServiceName, validated
 from diurna_agents.workspace import Report, Workspace
 from diurna_schemas.errors import InvalidInput
 

@@ -7,8 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
+from diurna_agents.fence import LockClaim
 from diurna_agents.payload import AbsolutePath, Location, Payload, RefName
-from diurna_schemas.ids import Id
 
 Word = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
 
@@ -42,13 +42,6 @@ class HealthRequest(Payload):
         if len(given) > 1:
             raise ValueError(f"give one of command, url and module, not {' and '.join(given)}")
         return self
-
-
-class LockClaim(Payload):
-    """The lock under which the target is changed. A token smaller than one that was shown there is refused."""
-
-    resource_id: Id
-    token: int = Field(ge=0, lt=2**53)
 
 
 class Deploying(Payload):

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, Field
 
 from diurna_agents.infrastructure.request import Word, web_address
-from diurna_agents.payload import AbsolutePath, Payload, validated
+from diurna_agents.payload import AbsolutePath, Payload, ServiceName, validated
 from diurna_agents.structured_files import read_document
 from diurna_agents.workspace import Workspace
 from diurna_schemas.errors import InvalidInput, NotFound
 
 DEFAULT_FILE: Final = "services.toml"
-ServiceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 _Seconds = Annotated[float, Field(gt=0, le=600, allow_inf_nan=False)]
 
 

@@ -8,10 +8,11 @@ from typing import Literal
 
 from pydantic import Field
 
+from diurna_agents.fence import LockClaim, shown
 from diurna_agents.infrastructure.keeping import Kept, Standing
-from diurna_agents.infrastructure.services import Declared, Service, ServiceName, declared, service_of
+from diurna_agents.infrastructure.services import Declared, Service, declared, service_of
 from diurna_agents.infrastructure.watching import until_healthy
-from diurna_agents.payload import validated
+from diurna_agents.payload import ServiceName, validated
 from diurna_agents.workspace import Report, Workspace
 
 
@@ -21,18 +22,22 @@ class ServiceTask(Declared):
     task: Literal["start_service", "stop_service", "restart_service", "service_status"]
     service: ServiceName
     wait_seconds: float = Field(default=60, ge=0, le=600, allow_inf_nan=False)
+    lock: LockClaim | None = None
 
 
 async def execute_task(payload: Mapping[str, object], *, workspace: Workspace, report: Report) -> dict[str, object]:
     """One task on one declared service; a restart is a new process, told by its identity.
 
     Answers `done`, the `before` and `after` of the process (state, pid, birth, restarts), `healthy` with the `checks`
-    of the started service, and the end of its `output`.
+    of the started service, what is `declared` of how it is run, and the end of its `output`. Under a `lock` a stale
+    token is refused, on arrival and once it is this task's turn, and nothing is stopped or started.
     """
     request = validated(ServiceTask, payload)
     service = service_of(await declared(request, workspace), request.service)
     kept = Kept(request.service, workspace)
+    fence = await shown(kept.directory, request.lock)
     async with kept.alone(request.wait_seconds):
+        await fence.show()  # a later holder may have been here while this task waited for its turn
         before = kept.standing()
         if request.task in {"stop_service", "restart_service"}:
             await kept.stop(service.stop_seconds)
@@ -61,6 +66,7 @@ async def _answer(
         "after": after.as_json(),
         "healthy": healthy,
         "checks": checks,
+        "declared": {"command": service.command, "directory": service.directory, "restart": service.restart},
         "output": kept.output(),
     }
 

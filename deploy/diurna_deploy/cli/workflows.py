@@ -2,61 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from diurna_deploy.cli.completing import ids
-from diurna_deploy.cli.session import Session, command, group, json_object
+from diurna_deploy.cli.session import Session, command, group
+from diurna_deploy.cli.workflow_start import start_workflow
 
 app = group("Start a workflow, watch it, decide what it asks, take it back to a checkpoint, fork it.")
 WorkflowId = Annotated[str, typer.Argument(help="The workflow's id.", autocompletion=ids("/workflows", "workflow_id"))]
 Checkpoint = Annotated[str | None, typer.Option("--checkpoint", help="The checkpoint's id [default: the newest].")]
 Roles = Annotated[list[str] | None, typer.Option("--role", help="A role of who decides; may be repeated.")]
 By = Annotated[str, typer.Option("--by", help="Who says so.")]
-_URL_MARKS = ("://", "git@")
 
-
-@command(app, "start")
-def start_workflow(
-    session: Session,
-    *,
-    workflow_type: Annotated[str, typer.Argument(help="pr_deployment.")],
-    repo: Annotated[str | None, typer.Option(help="A path or URL of a git repository.")] = None,
-    base: Annotated[str | None, typer.Option(help="Where the change begins: branch, tag or commit.")] = None,
-    head: Annotated[str | None, typer.Option(help="What is to be deployed: branch, tag or commit.")] = None,
-    deploy_to: Annotated[Path | None, typer.Option(help="The directory of the releases.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Who approves: auto, human or never [default: auto].")] = None,
-    more: Annotated[
-        str,
-        typer.Option("--input", help="More input as a JSON object, such as health or test_command; @FILE reads it."),
-    ] = "{}",
-    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the events, wait for the end.")] = True,
-) -> None:
-    """Starts a workflow; following it, exits 0 when it is deployed, 1 when it was refused or failed."""
-    from diurna_deploy.following import end_of, follow_workflow
-    from diurna_deploy.narration import progress
-
-    options: dict[str, Any] = {
-        "repo": _located(repo),
-        "base": base,
-        "head": head,
-        "deploy_to": None if deploy_to is None else str(deploy_to.expanduser().absolute()),
-        "policy": policy,
-    }
-    given = {**json_object("--input", more), **{name: value for name, value in options.items() if value is not None}}
-    _check_input(workflow_type, given)
-    started = session.api.post("/workflows", {"workflow_type": workflow_type, "input": given})
-    if not follow:
-        session.show(started, lambda: session.fields(started))
-        return
-    session.say(f"workflow {started['workflow_id']}")
-    events = follow_workflow(session.api, started, tell=lambda event: session.say(progress(event)))
-    end = end_of(session.api, started)
-    session.show({**end.as_json(), "timeline": events}, lambda: _tell_end(session, events, end.in_words()))
-    if not end.is_success:
-        raise typer.Exit(1)
+command(app, "start")(start_workflow)
 
 
 @command(app, "list", has_past=True)
@@ -218,16 +178,6 @@ def _tell(session: Session, workflow_id: str, verb: str, body: dict[str, Any]) -
     session.show(answer, lambda: session.say(f"{done} {workflow_id} at {answer.get('position')}"))
 
 
-def _tell_end(session: Session, events: list[dict[str, Any]], words: str) -> None:
-    from diurna_deploy.narration import line
-
-    session.say("")
-    session.say(f"Timeline: {len(events)} events", style="bold")
-    session.lines(line(event) for event in events)
-    session.say("")
-    session.say(words, style="bold")
-
-
 def _decide(session: Session, about: str, verb: str, body: dict[str, Any]) -> None:
     from diurna_deploy.cli.api import part
     from diurna_deploy.cli.wire import approval_id_of
@@ -236,24 +186,3 @@ def _decide(session: Session, about: str, verb: str, body: dict[str, Any]) -> No
     answer = session.api.post(f"/approvals/{part(approval_id)}/{verb}", body)
     done = "approved" if verb == "approve" else "rejected"
     session.show(answer, lambda: session.say(f"{done} {about} at {answer.get('position')}"))
-
-
-def _located(repo: str | None) -> str | None:
-    """A path as the agents will find it, wherever they run on this machine; URLs stay as they are."""
-    if repo is None or any(mark in repo for mark in _URL_MARKS) or _is_scp(repo):
-        return repo
-    return str(Path(repo).expanduser().absolute())
-
-
-def _is_scp(repo: str) -> bool:
-    """`host:path`, as git takes it; a path of this machine has a slash before its first colon, or exists."""
-    host, colon, _ = repo.partition(":")
-    return bool(colon) and "/" not in host and not Path(repo).exists()
-
-
-def _check_input(workflow_type: str, given: dict[str, Any]) -> None:
-    """What can be seen to be missing here need not be sent."""
-    needed = ("repo", "base", "head", "deploy_to")
-    missing = [f"--{name.replace('_', '-')}" for name in needed if name not in given]
-    if workflow_type == "pr_deployment" and missing:
-        raise typer.BadParameter(f"pr_deployment needs {', '.join(missing)}")

@@ -28,10 +28,9 @@ class Subject:
     head: str
 
 
-def deploy(stage: Stage, subject: Subject | None) -> tuple[End, dict[str, Any]]:
-    """Deploys a change and shows what happened: how it ended, and the document of it."""
-    chosen = subject or _demo_subject(stage.folder)
-    deploy_to = stage.folder / ("deployed" if subject is None else f"deployed-{Path(subject.repo).name}")
+def deploy(stage: Stage, chosen: Subject, *, is_own: bool) -> tuple[End, dict[str, Any]]:
+    """Deploys a change, somebody's own or the demonstration's; how it ended, and the document of it."""
+    deploy_to = stage.folder / (f"deployed-{Path(chosen.repo).name}" if is_own else "deployed")
     stage.heading(f"Deploying {chosen.base}...{chosen.head} of {chosen.repo} to {deploy_to}")
     session, api = stage.session, stage.api
     given = {"repo": chosen.repo, "base": chosen.base, "head": chosen.head, "deploy_to": str(deploy_to)}
@@ -40,14 +39,15 @@ def deploy(stage: Stage, subject: Subject | None) -> tuple[End, dict[str, Any]]:
     end = end_of(api, started)
     _tell_timeline(stage, events)
     _tell_where_it_stands(stage, started, end)
-    said = _run_service(deploy_to) if end.is_success and subject is None else None
+    said = _run_service(deploy_to) if end.is_success and not is_own else None
     if said is not None:
         stage.heading("The deployed service says")
         session.say(f"  {said}")
     return end, {**end.as_json(), "timeline": events, "service_says": said}
 
 
-def _demo_subject(folder: Path) -> Subject:
+def demo_subject(folder: Path) -> Subject:
+    """The repository of the demonstration, made anew."""
     from diurna_agents.demo_repository import BASE, HEAD, make_demo_repository
 
     repository = folder / "repository"

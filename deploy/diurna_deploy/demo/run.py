@@ -6,9 +6,12 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Any, Final
 
-from diurna_deploy.demo.deployment import Subject, deploy
+from diurna_deploy.demo.deployment import Subject, demo_subject, deploy
+from diurna_deploy.demo.documents import document
+from diurna_deploy.demo.healing import heal
 from diurna_deploy.demo.recovery import drop_and_recover
 from diurna_deploy.demo.stage import Stage
+from diurna_deploy.demo.succession import succeed
 
 if TYPE_CHECKING:
     from diurna_deploy.cli.session import Session
@@ -46,13 +49,20 @@ def run_demo(settings: Settings, session: Session, *, subject: Subject | None, k
 
 def _acts(stage: Stage, subject: Subject | None) -> int:
     session = stage.session
-    end, document = deploy(stage, subject)
-    acts: dict[str, Any] = {**document, "stack": stage.stack}
+    chosen = subject or demo_subject(stage.folder)
+    end, deployed = deploy(stage, chosen, is_own=subject is not None)
+    acts: dict[str, Any] = {**deployed, "stack": stage.stack}
     is_well = end.is_success
     if stage.is_ours:
-        recovered = drop_and_recover(stage)
-        acts["recovery"] = recovered
-        is_well = is_well and bool(recovered["equal"])
+        acts["documents"] = document(stage, chosen)
+        acts["healing"] = heal(stage)
+        acts["succession"] = succeed(stage, chosen)
+        acts["recovery"] = drop_and_recover(stage)
+        is_well = (
+            is_well
+            and all(acts[name]["success"] for name in ("documents", "healing", "succession"))
+            and bool(acts["succession"]["asked_once"] and acts["recovery"]["equal"])
+        )
     if session.as_json:
         session.show(acts)
     else:

@@ -7,10 +7,20 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from pydantic import Field
+
 from diurna import FileFenceGuard
-from diurna_agents.infrastructure.request import LockClaim
+from diurna_agents.payload import Payload
+from diurna_schemas.ids import Id
 
 FILE: Final = ".fence.json"
+
+
+class LockClaim(Payload):
+    """The lock under which the target is changed. A token smaller than one that was shown there is refused."""
+
+    resource_id: Id
+    token: int = Field(ge=0, lt=2**53)
 
 
 class TargetFence:

@@ -1,0 +1,42 @@
+"""How a node of a graph has an agent work: the step is written down, the question asked once, the answer kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diurna_workflows.asking import Answer, Question, asked
+from diurna_workflows.journal import Journal, summary
+from diurna_workflows.ports import AsksAgents
+from diurna_workflows.work import Scope
+
+
+class AgentWork:
+    """The agents, as the nodes of one run reach them."""
+
+    def __init__(self, bus: AsksAgents, journal: Journal, scope: Scope) -> None:
+        self._bus = bus
+        self._journal = journal
+        self._scope = scope
+
+    async def done(self, workflow_id: str, question: Question) -> Answer:
+        """The agent's answer, with the step it is written down before."""
+        await self.begun(question)
+        return await self.asked(workflow_id, question)
+
+    async def begun(self, question: Question) -> None:
+        """The workflow is at this question now."""
+        await self._journal.step(question.node, question.agent_id)
+
+    async def asked(self, workflow_id: str, question: Question) -> Answer:
+        """The agent's answer; what is known of it stands in the workflow's state under the question's name."""
+
+        async def again(attempt: int) -> None:
+            # A run before us was stopped: who restarts it may go on, who cancelled the workflow is heard here.
+            await self._journal.step(question.node, question.agent_id, attempt=attempt)
+
+        answer = await asked(self._bus, workflow_id, question, scope=self._scope(), again=again)
+        known: dict[str, Any] = {"status": answer.status, **summary(answer.result)}
+        if answer.error is not None:
+            known["error"] = answer.error
+        await self._journal.state(question.node, {question.node: known}, question.agent_id)
+        return answer
