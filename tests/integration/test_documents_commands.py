@@ -38,6 +38,7 @@ DOCUMENTS = (
     "docs/how-to/dashboards-and-alerts.md",
     "docs/reference/metrics.md",
     "docs/RESOURCE_LOCKING.md",
+    "docs/MULTI_AGENT_WORKFLOWS.md",
 )
 ELSEWHERE = {
     "uv run diurna demo": "test_demo.py",
@@ -93,8 +94,14 @@ class Reader:
         repository = make_demo_repository(folder / "service")
         self.deploy_to = folder / "releases"
         status = diurna.json("status")
+        services = folder / "services.toml"  # its one service is well: a file was written lately
+        services.write_text(
+            f'[services.web]\nchecks = [{{ kind = "file_age", path = "{services}", age_seconds_max = 3600 }}]\n'
+        )
         self.words = {
             "~/src/service": str(repository),
+            "~/docs-of-service": str(folder / "docs-of-service"),
+            "~/services.toml": str(services),
             "~/releases": str(self.deploy_to),
             "my-branch": HEAD,
             "main": BASE,

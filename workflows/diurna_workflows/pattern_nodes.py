@@ -45,7 +45,7 @@ class PatternNodes:
         del desk, locks
         self._journal = journal or NoJournal()
         self._agents = AgentWork(bus, self._journal, no_scope if checkpointer is None else task_scope)
-        self._enough = enough
+        self._enough: Enough = enough
         self._checkpointer = checkpointer
         self._graph = StateGraph(MultiAgentState)
         self._graph.add_node("finish", self._finish)

@@ -36,7 +36,8 @@ def heal(stage: Stage) -> dict[str, Any]:
         started = stage.api.post("/workflows", {"workflow_type": "self_healing", "input": given})
         follow_workflow(stage.api, started, tell=lambda event: stage.session.say(f"  {progress(event)}"))
         end = end_of(stage.api, started)
-        votes = (end.final_result.get("diagnosis") or {}).get("votes", {})
+        diagnosis: dict[str, Any] = end.final_result.get("diagnosis") or {}
+        votes: dict[str, dict[str, Any]] = diagnosis.get("votes", {})
         for agent, vote in votes.items():
             stage.session.say(f"  {agent} votes {vote['remedy']} ({vote['confidence']}): {vote['diagnosis']}")
         if end.is_success:
