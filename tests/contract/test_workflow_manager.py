@@ -164,6 +164,12 @@ async def test_a_cancelled_workflow_ends_as_cancelled_and_is_not_gone_on_with(of
     assert len(office.asked(workflow_id)) == 1
 
 
+async def test_a_policy_needs_none_of_the_roles_that_people_need(office: Office) -> None:
+    manager, _ = await office.manager()
+    final = await manager.run("pr_deployment", new_workflow(), {**INPUT, "approval_roles": ["release"]})
+    assert (final["deployment_status"], final["approval"]["decided_by"]) == ("deployed", "policy-auto")
+
+
 async def test_a_question_to_a_person_interrupts_the_graph_and_outlives_who_drives_it(office: Office) -> None:
     (first, _), (second, saver) = await office.manager(), await office.manager()
     workflow_id = new_workflow()

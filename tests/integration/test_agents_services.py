@@ -21,7 +21,7 @@ from diurna_agents.infrastructure import execute_task, health_check, update_conf
 from diurna_agents.infrastructure.keeping import Kept
 from diurna_agents.process_identity import ProcessIdentity
 from diurna_agents.workspace import Workspace, report_nothing
-from diurna_schemas.errors import InvalidInput, NotFound, Refused
+from diurna_schemas.errors import InvalidInput, NotFound, Refused, StaleToken
 from support.agents_repositories import workspace_below
 from support.stack import eventually
 
@@ -79,6 +79,16 @@ async def site(tmp_path: Path) -> AsyncIterator[Site]:
     made = Site(tmp_path)
     yield made
     await Kept("web", made.workspace).stop(1)
+
+
+async def test_a_holder_that_was_overtaken_restarts_nothing(site: Site):
+    lock = {"resource_id": "service:web", "token": 7}
+    started = await site.task("restart_service", lock=lock)
+    with pytest.raises(StaleToken):
+        await site.task("restart_service", lock={**lock, "token": 6})
+    assert (await site.task("service_status"))["after"]["pid"] == started["after"]["pid"]
+    again = await site.task("restart_service", lock=lock)  # an agent that is asked again has the same token
+    assert again["done"] is True
 
 
 async def test_a_service_is_started_watched_restarted_and_stopped(site: Site):

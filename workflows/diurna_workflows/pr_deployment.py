@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, cast
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -219,7 +220,9 @@ class _Nodes:
         matter = _matter(state, given)
         if decision is None:
             return await self._people.decide(matter)
-        await self._journal.decide(await self._journal.ask_approval(matter), decision)
+        # A policy has no roles: those that are asked for are for people.
+        approval_id = await self._journal.ask_approval(replace(matter, roles=()))
+        await self._journal.decide(approval_id, decision)
         return decision
 
 
