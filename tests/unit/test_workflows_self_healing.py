@@ -190,8 +190,12 @@ async def test_a_service_that_is_not_declared_fails_it_with_the_agent_s_words() 
     assert log.names()[-1] == "FailWorkflow"
 
 
-async def test_a_look_that_is_not_answered_counts_as_an_attempt() -> None:
-    final, _ = await run(bus_with([("timeout", "no answer"), ILL, WELL]))
+@pytest.mark.parametrize(
+    "silence",
+    [("timeout", "no answer"), ("rejected", "the agent takes no more", "queue_full"), ("error", "ValueError: 7")],
+)
+async def test_a_look_that_is_not_answered_counts_as_an_attempt(silence: tuple[str, ...]) -> None:
+    final, _ = await run(bus_with([silence, ILL, WELL]))
     assert (final["status"], len(final["attempts"])) == ("healed", 2)
 
 

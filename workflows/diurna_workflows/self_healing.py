@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from diurna_schemas.errors import InvalidInput, LockLost, ResourceLockError
+from diurna_schemas.errors import InvalidInput, LockLost, NotFound, ResourceLockError
 from diurna_workflows.agent_work import AgentWork
 from diurna_workflows.approvals import BusDesk, Desk, Matter, People
 from diurna_workflows.asking import Answer, Question
@@ -45,6 +45,8 @@ Update = dict[str, Any]
 HEALER: Final = "infrastructure"
 DIAGNOSTICIANS: Final = ("infrastructure", "cicd", "code-review")
 """The process and its checks; what it is made of; what it said."""
+_NO_SUCH_SERVICE: Final = frozenset({InvalidInput.code, NotFound.code})
+"""Refusals that will be the same next time; an agent that is offline may be back by then."""
 _LOOK_SECONDS: Final = 120.0
 _DIAGNOSIS_SECONDS: Final = 120.0
 _FIX_SECONDS: Final = 900.0
@@ -140,8 +142,8 @@ class _Nodes:
         given = _input(state)
         answer = await self._look(state, "detect", given)
         if answer.error is not None:
-            if answer.status == "rejected" and answer.code is not None:
-                return _ended("detect", "failed", answer.error, error=answer.error)  # such a service is not there
+            if answer.code in _NO_SUCH_SERVICE:
+                return _ended("detect", "failed", answer.error, error=answer.error)
             return _counted(state, given, "detect", {"error": answer.error}, answer.error)
         issues = answer.result.get("issues", [])
         if not issues:
