@@ -108,7 +108,7 @@ def test_failing_tests_end_with_1_and_the_reason(diurna: Any, tmp_path: Path) ->
 
 def test_wrong_input_of_a_workflow_is_refused_with_the_field(diurna: Any, tmp_path: Path) -> None:
     found = diurna.json("workflow", "start", "pr_deployment", *inputs(tmp_path), "--policy", "maybe", code=1)
-    assert found["deployment_status"] == "failed"
+    assert found["status"] == "failed"
     assert "policy" in found["reason"]
 
 
