@@ -54,15 +54,14 @@ def _acts(stage: Stage, subject: Subject | None) -> int:
     acts: dict[str, Any] = {**deployed, "stack": stage.stack}
     is_well = end.is_success
     if stage.is_ours:
-        acts["documents"] = document(stage, chosen)
-        acts["healing"] = heal(stage)
-        acts["succession"] = succeed(stage, chosen)
+        if subject is None:  # a repository of the user's own is deployed as asked, and used for nothing else
+            acts["documents"] = document(stage, chosen)
+            acts["healing"] = heal(stage)
+            acts["succession"] = succeed(stage, chosen)
+            is_well = is_well and all(acts[name]["success"] for name in ("documents", "healing", "succession"))
+            is_well = is_well and bool(acts["succession"]["asked_once"])
         acts["recovery"] = drop_and_recover(stage)
-        is_well = (
-            is_well
-            and all(acts[name]["success"] for name in ("documents", "healing", "succession"))
-            and bool(acts["succession"]["asked_once"] and acts["recovery"]["equal"])
-        )
+        is_well = is_well and bool(acts["recovery"]["equal"])
     if session.as_json:
         session.show(acts)
     else:
