@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -33,13 +32,6 @@ POLL_SECONDS: Final = 0.05
 """How long a new assignment may have to wait for the thread."""
 DRAIN_RECORDS_MAX: Final = 2_000
 FETCH_WAIT_MS: Final = 500
-BUSY_RECORDS_MIN: Final = 4
-
-GATHER_SECONDS: Final = 0.002
-"""Where so many came at once more follow: waiting for them costs each little, and saves a turn of the loop for each.
-
-A lone request never waits.
-"""
 
 
 class LibrdkafkaReader:
@@ -139,7 +131,7 @@ class LibrdkafkaReader:
 
     def _poll(self) -> None:
         """Waits for one message, takes what else is there, hands it over."""
-        consumer, generation, is_busy = self._consumer, 0, False
+        consumer, generation = self._consumer, 0
         with suppress(RuntimeError):  # the loop is closed, and nobody reads any more
             while not self._is_closed:
                 self._room.wait()
@@ -148,10 +140,7 @@ class LibrdkafkaReader:
                 first = consumer.poll(POLL_SECONDS)
                 if first is None or self._is_closed:
                     continue
-                if is_busy:
-                    time.sleep(GATHER_SECONDS)
                 messages = [first, *consumer.consume(DRAIN_RECORDS_MAX, 0)]
-                is_busy = len(messages) >= BUSY_RECORDS_MIN
                 if len(self._handed) > HANDED_RECORDS_MAX:
                     self._room.clear()
                 self._loop.call_soon_threadsafe(self._hand_over, messages, generation)
