@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from diurna_schemas.errors import LockLost, ResourceLockError
 from diurna_workflows.asking import Answer, Question, asked
 from diurna_workflows.journal import Journal, summary
 from diurna_workflows.ports import AsksAgents
+from diurna_workflows.target_lock import Locks, held_target
 from diurna_workflows.work import Scope
 
 
@@ -26,6 +29,25 @@ class AgentWork:
     async def begun(self, question: Question) -> None:
         """The workflow is at this question now."""
         await self._journal.step(question.node, question.agent_id)
+
+    async def done_holding(
+        self, workflow_id: str, question: Question, locks: Locks | None, resource_id: str, *, reason: str
+    ) -> tuple[Answer, dict[str, Any]]:
+        """The agent's answer to a question asked while the resource is held, and what was held: resource and token.
+
+        The agent is told both, and refuses a token that was overtaken. A lock that is not to be had is a rejection. One
+        that is lost in the middle is a timeout: what the agent did there is unknown, and nobody hears it.
+        """
+        await self.begun(question)
+        held: dict[str, Any] = {}
+        try:
+            async with held_target(locks, workflow_id, resource_id, reason=reason) as lock:
+                if lock is not None:
+                    question = replace(question, payload={**question.payload, "lock": lock})
+                    held = {lock["resource_id"]: lock["token"]}
+                return await self.asked(workflow_id, question), held
+        except ResourceLockError as error:
+            return Answer("timeout" if isinstance(error, LockLost) else "rejected", error=str(error)), held
 
     async def asked(self, workflow_id: str, question: Question) -> Answer:
         """The agent's answer; what is known of it stands in the workflow's state under the question's name."""

@@ -18,7 +18,7 @@ from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
 from diurna_agents.documentation.site import draft_folder
-from diurna_schemas.errors import InvalidInput, LockLost, ResourceLockError
+from diurna_schemas.errors import InvalidInput
 from diurna_workflows.agent_work import AgentWork
 from diurna_workflows.approvals import Desk
 from diurna_workflows.asking import Answer, Question
@@ -27,7 +27,7 @@ from diurna_workflows.journal import Journal, NoJournal
 from diurna_workflows.observed import observed, observed_as
 from diurna_workflows.ports import Bus
 from diurna_workflows.state import JsonObject, MultiAgentState, Node, utc_now
-from diurna_workflows.target_lock import Locks, held_target, resource_of
+from diurna_workflows.target_lock import Locks, resource_of
 from diurna_workflows.work import no_scope, task_scope
 
 # pyright: reportUnknownMemberType=false
@@ -140,17 +140,9 @@ class _Nodes:
         publish = status in {"documented", "partial"}
         payload = {**_site(state, given), "publish": publish}
         question = Question("merge", AGENT, "merge_docs", payload, _MERGE_SECONDS)
-        await self._agents.begun(question)
-        held: dict[str, Any] = {}
-        try:
-            resource = resource_of(given.site, "docs")
-            async with held_target(self._locks, state["task_id"], resource, reason=f"publishes {given.site}") as lock:
-                if lock is not None:
-                    payload["lock"] = lock
-                    held = {lock["resource_id"]: lock["token"]}
-                answer = await self._agents.asked(state["task_id"], question)
-        except ResourceLockError as error:
-            answer = Answer("timeout" if isinstance(error, LockLost) else "rejected", error=str(error))
+        answer, held = await self._agents.done_holding(
+            state["task_id"], question, self._locks, resource_of(given.site, "docs"), reason=f"publishes {given.site}"
+        )
         if answer.error is not None and publish:
             unknown = "" if answer.is_known else "; whether the site was changed is unknown"
             return _ended("merge", "failed", f"{answer.error}{unknown}", error=answer.error) | {"locks": held}

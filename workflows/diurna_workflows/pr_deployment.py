@@ -18,7 +18,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from diurna_schemas.errors import InvalidInput, LockLost, ResourceLockError
+from diurna_schemas.errors import InvalidInput
 from diurna_workflows.agent_work import AgentWork
 from diurna_workflows.approvals import BusDesk, Desk, Matter, People
 from diurna_workflows.asking import Answer, Question
@@ -28,7 +28,7 @@ from diurna_workflows.policy import Decision, risk_of
 from diurna_workflows.ports import Bus
 from diurna_workflows.pr_input import PrDeploymentInput, decided_by_policy
 from diurna_workflows.state import JsonObject, MultiAgentState, utc_now
-from diurna_workflows.target_lock import Locks, held_target, resource_of
+from diurna_workflows.target_lock import Locks, resource_of
 from diurna_workflows.work import no_scope, task_scope
 
 # pyright: reportUnknownMemberType=false
@@ -180,18 +180,10 @@ class _Nodes:
             **_optional("keep", given.keep),
         }
         question = Question("deploy", "infrastructure", "deploy_service", payload, _DEPLOY_SECONDS)
-        await self._agents.begun(question)
         reason = f"deploys {head[:12]} of {given.repo}"
-        held: dict[str, Any] = {}
-        try:
-            async with held_target(self._locks, state["task_id"], resource_of(given.deploy_to), reason=reason) as lock:
-                if lock is not None:
-                    payload["lock"] = lock
-                    held = {lock["resource_id"]: lock["token"]}
-                answer = await self._agents.asked(state["task_id"], question)
-        except ResourceLockError as error:
-            # Lost in the middle: the agent's own check says whether anything was switched, and nobody hears it.
-            answer = Answer("timeout" if isinstance(error, LockLost) else "rejected", error=str(error))
+        answer, held = await self._agents.done_holding(
+            state["task_id"], question, self._locks, resource_of(given.deploy_to), reason=reason
+        )
         if answer.error is not None:
             return _failed(question, answer) | {"locks": held}
         status = str(answer.result.get("deployment_status", "failed"))

@@ -21,7 +21,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.graph.state import CompiledStateGraph
 
-from diurna_schemas.errors import InvalidInput, LockLost, NotFound, ResourceLockError
+from diurna_schemas.errors import InvalidInput, NotFound
 from diurna_workflows.agent_work import AgentWork
 from diurna_workflows.approvals import BusDesk, Desk, Matter, People
 from diurna_workflows.asking import Answer, Question
@@ -32,7 +32,7 @@ from diurna_workflows.observed import observed, observed_as
 from diurna_workflows.policy import Decision
 from diurna_workflows.ports import Bus
 from diurna_workflows.state import JsonObject, MultiAgentState, Node, utc_now
-from diurna_workflows.target_lock import Locks, held_target, resource_of
+from diurna_workflows.target_lock import Locks, resource_of
 from diurna_workflows.votes import merged_votes
 from diurna_workflows.work import no_scope, task_scope
 
@@ -215,18 +215,10 @@ class _Nodes:
         given = _input(state)
         payload: JsonObject = {"task": "restart_service", "service": given.service, **given.place}
         question = Question("fix", HEALER, "execute_task", payload, _FIX_SECONDS)
-        await self._agents.begun(question)
-        held: dict[str, Any] = {}
         reason = f"heals {given.service}: {state['partial_results']['diagnosis']['diagnosis']}"[:200]
-        try:
-            resource = resource_of(given.service, "service")
-            async with held_target(self._locks, state["task_id"], resource, reason=reason) as lock:
-                if lock is not None:
-                    payload["lock"] = lock
-                    held = {lock["resource_id"]: lock["token"]}
-                answer = await self._agents.asked(state["task_id"], question)
-        except ResourceLockError as error:
-            answer = Answer("timeout" if isinstance(error, LockLost) else "rejected", error=str(error))
+        answer, held = await self._agents.done_holding(
+            state["task_id"], question, self._locks, resource_of(given.service, "service"), reason=reason
+        )
         done = answer.error is None and answer.result.get("done") is not False
         return {
             "subtask_status": {"fix": "completed" if done else "failed"},
