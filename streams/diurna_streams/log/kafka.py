@@ -1,4 +1,4 @@
-"""The log on a Kafka broker: written with aiokafka (linger 0, acks=all, idempotent), read with whichever suits."""
+"""The log on a Kafka broker: written with acks=all, read with whichever suits."""
 
 # aiokafka carries no complete annotations; its objects stay inside this module.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -8,33 +8,26 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import time
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Final, Self
 from weakref import WeakSet
 
 import aiokafka
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import (
-    KafkaError,
-    MessageSizeTooLargeError,
-    RecordTooLargeError,
-    TopicAlreadyExistsError,
-)
+from aiokafka.client import AIOKafkaClient
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_fixed
 
-from diurna_schemas.errors import Conflict, TooLarge, Unavailable
+from diurna_schemas.errors import Conflict, Unavailable
 from diurna_schemas.topics import Topic
 from diurna_streams import metrics
 from diurna_streams.log.librdkafka import LibrdkafkaReader
 from diurna_streams.log.patient import PatientReader
-from diurna_streams.log.port import Log, Outgoing, Reader, TopicPartition
+from diurna_streams.log.port import Log, Reader, TopicPartition
+from diurna_streams.log.producer import REQUEST_TIMEOUT_MS, KafkaProducer
 
-REQUEST_TIMEOUT_MS: Final = 15_000
-BATCH_BYTES_MAX: Final = 1_000_000
-"""Just below a broker's default of 1 MiB a batch."""
 SESSION_TIMEOUT_MS: Final = 6_000
 HEARTBEAT_INTERVAL_MS: Final = 1_000
 _METADATA_MAX_AGE_MS: Final = 30_000
@@ -57,19 +50,18 @@ class KafkaLog(Log):
         return f"{self._client_id}-{role}-{next(self._numbers)}"
 
     async def producer(self) -> KafkaProducer:
-        producer = AIOKafkaProducer(
+        client = AIOKafkaClient(
             bootstrap_servers=self._servers,
             client_id=self._name("producer"),
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=0,
-            max_batch_size=BATCH_BYTES_MAX,
-            max_request_size=BATCH_BYTES_MAX + 48_576,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=_METADATA_MAX_AGE_MS,
         )
-        await _started(producer, self._servers)
-        return KafkaProducer(producer)
+        try:
+            await client.bootstrap()
+        except (KafkaError, OSError) as error:
+            await client.close()
+            raise _not_connected(self._servers, error) from error
+        return KafkaProducer(client)
 
     async def reader(self, *, patience_ms: int = 0) -> Reader:
         if patience_ms:
@@ -191,52 +183,6 @@ class KafkaLog(Log):
                 raise Unavailable(f"{self._servers} did not say {what}: {type(error).__name__}: {error}") from error
 
 
-class KafkaProducer:
-    """A producer of aiokafka's. It is idempotent, so it may stick after an error: then take a new one."""
-
-    def __init__(self, producer: AIOKafkaProducer) -> None:
-        self._producer = producer
-
-    async def send(self, topic: str, partition: int, record: Outgoing) -> int:
-        try:
-            future = await self._producer.send(
-                topic,
-                record.value,
-                key=record.key,
-                partition=partition,
-                timestamp_ms=record.timestamp_ms,
-                headers=list(record.headers),
-            )
-            return int((await future).offset)
-        except (MessageSizeTooLargeError, RecordTooLargeError) as error:
-            raise TooLarge("record", len(record.value or b""), BATCH_BYTES_MAX) from error
-        except (KafkaError, OSError, AssertionError) as error:  # aiokafka asserts that the partition exists
-            raise _not_acknowledged(topic, partition, error) from error
-
-    async def send_batch(self, topic: str, partition: int, records: Sequence[Outgoing]) -> int:
-        batch = self._producer.create_batch()
-        now_ms = int(time.time() * 1000)
-        for record in records:
-            timestamp = now_ms if record.timestamp_ms is None else record.timestamp_ms
-            fits = batch.append(key=record.key, value=record.value, timestamp=timestamp, headers=list(record.headers))
-            if fits is None:
-                size = sum(len(item.value or b"") for item in records)
-                raise TooLarge("batch", size, BATCH_BYTES_MAX)
-        batch.close()
-        try:
-            future = await self._producer.send_batch(batch, topic, partition=partition)
-            return int((await future).offset)
-        except (KafkaError, OSError, AssertionError) as error:
-            raise _not_acknowledged(topic, partition, error) from error
-
-    async def close(self) -> None:
-        try:
-            await self._producer.stop()
-        except (KafkaError, OSError, asyncio.InvalidStateError):
-            # It is thrown away because it failed; what it still holds has failed with it.
-            return
-
-
 class KafkaPlacement(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka is untyped for mypy
     """A member of a consumer group that never fetches: the group only says which partitions are whose."""
 
@@ -268,19 +214,18 @@ def _kafka_partitions(partitions: Iterable[TopicPartition]) -> list[aiokafka.Top
     return [aiokafka.TopicPartition(*partition) for partition in partitions]
 
 
-def _not_acknowledged(topic: str, partition: int, error: Exception) -> Unavailable:
-    metrics.LOG_FAILURES.labels("write").inc()
-    return Unavailable(f"{topic}:{partition} did not acknowledge the write: {type(error).__name__}: {error}")
-
-
-async def _started(client: AIOKafkaProducer | AIOKafkaConsumer | AIOKafkaAdminClient, servers: str) -> None:
+async def _started(client: AIOKafkaConsumer | AIOKafkaAdminClient, servers: str) -> None:
     try:
         await client.start()
     except (KafkaError, OSError) as error:
         stop = client.close if isinstance(client, AIOKafkaAdminClient) else client.stop
         await stop()
-        metrics.LOG_FAILURES.labels("connect").inc()
-        raise Unavailable(f"Kafka does not answer at {servers}: {type(error).__name__}: {error}") from error
+        raise _not_connected(servers, error) from error
+
+
+def _not_connected(servers: str, error: Exception) -> Unavailable:
+    metrics.LOG_FAILURES.labels("connect").inc()
+    return Unavailable(f"Kafka does not answer at {servers}: {type(error).__name__}: {error}")
 
 
 def _new_topic(topic: Topic, replication: int) -> NewTopic:
