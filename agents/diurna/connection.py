@@ -47,6 +47,8 @@ class Connection:
         self.learn = learn
         self.sender = Sender(log, codec, source=source, clock_ms=clock_ms)
         self.tail = Tail(log, codec, heads=heads, learn=learn)
+        self.undecided: set[asyncio.Future[None]] = set()
+        """What was written without waiting for its decision; who reads what that changes waits for these first."""
         self._owns_log = owns_log
 
     @classmethod

@@ -47,7 +47,8 @@ class ResourceLockManager(Client):
     is decided on the log.
 
     What is read shows everything that stood on the log when it was asked for, so a lock that somebody was granted a
-    moment ago is never missing. A lease whose time has passed is over, also where the log has not said so yet.
+    moment ago is never missing, and what this process gave back is free. A lease whose time has passed is over, also
+    where the log has not said so yet.
     """
 
     def __init__(
@@ -98,9 +99,10 @@ class ResourceLockManager(Client):
         `ResourceLockError`, "Resource … is locked by …". Locks are not re-entrant. `correlation_id` puts the lock into
         the timeline of a piece of work.
 
-        However the body is left, by its end, an error or a cancellation, the lock is given back; that its lease had
-        ended before is no error. Raises `InvalidInput` or `TooLarge` naming the field, before anything is written,
-        `Unavailable` where the log does not answer.
+        However the body is left, by its end, an error or a cancellation, the lock is given back: the log has noted that
+        when the block ends, before anything that asks for it later. That its lease had ended before is no error. Raises
+        `InvalidInput` or `TooLarge` naming the field, before anything is written, `Unavailable` where the log does not
+        answer.
         """
         if not 0 <= wait_timeout <= WAIT_MS_MAX / 1000:
             raise InvalidInput("wait_timeout", wait_timeout, f"0 to {WAIT_MS_MAX // 1000} seconds are allowed")
@@ -243,6 +245,8 @@ class ResourceLockManager(Client):
             if value is not None:
                 checked_id(field, value)
         connection = await self._connected()
+        if connection.undecided:  # nobody is to find held what this process gave back
+            await asyncio.wait(connection.undecided)
         if self._reads is None:
             self._reads = await self._reads_of(connection)
         numbers = range(PARTITIONS) if resource_id is None else [partition_of(resource_id)]

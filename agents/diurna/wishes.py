@@ -34,7 +34,7 @@ ANSWER_SECONDS: Final = 30.0
 GRACE_SECONDS: Final = 5.0
 """The log itself says when a wait is over; so much longer a waiter waits to hear it."""
 RELEASE_SECONDS: Final = 5.0
-"""How long leaving a body waits for the word that the lock is free; it is written in any case."""
+"""How long the log may take to acknowledge that a lock is given back, and then to say that it is free."""
 
 _Heard = ResourceLocked | LockQueued | LockDenied | LockCommandRefused | LockWaitTimedOut | LockWaitCancelled | Ended
 
@@ -54,6 +54,7 @@ class Wish:
         self._place = events_of(command)
         self._heard: deque[_Heard] = deque()
         self._listening: asyncio.Future[None] | None = None
+        self._freed: asyncio.Future[None] | None = None
         self._lease: Lease | None = None
         self._is_over = False
         self._sent_at = 0.0
@@ -86,7 +87,10 @@ class Wish:
                 raise self._unexpected(event)
 
     async def give_back(self) -> None:
-        """Writes that the lock, or the place in the queue, is no longer wanted, and waits for the word that it is free.
+        """Has the log note that the lock, or the place in the queue, is no longer wanted.
+
+        Whoever asks for the lock from then on stands behind that, so nobody needs to wait for the decision. It comes a
+        moment later: until then it is among what the connection knows to be undecided.
 
         Nothing here is an error: a lease that nobody gives back ends by itself. Cancelled, it can be called again: that
         is one release.
@@ -104,13 +108,32 @@ class Wish:
         try:
             async with asyncio.timeout(RELEASE_SECONDS):
                 await self._connection.sender.send(release, correlation_id=self._correlation_id)
-                while self._must_be_given_back:
-                    await self._next()
-        except TimeoutError:
-            _log.warning("nobody said that a lock is free: its lease ends by itself", lock_id=wish.lock_id)
-        except DiurnaError as error:
+        except (DiurnaError, TimeoutError) as error:
             _log.warning("a lock was not given back: its lease ends by itself", lock_id=wish.lock_id, error=str(error))
-        self._connection.tail.unlisten(self._listener)
+            self._connection.tail.unlisten(self._listener)
+            return
+        self._listen_until_it_is_free()
+
+    def _listen_until_it_is_free(self) -> None:
+        loop = asyncio.get_running_loop()
+        freed = self._freed = loop.create_future()
+        timer = loop.call_later(RELEASE_SECONDS, self._not_freed, freed)
+        undecided = self._connection.undecided
+        undecided.add(freed)
+
+        def done(_: asyncio.Future[None]) -> None:
+            timer.cancel()
+            undecided.discard(freed)
+            self._connection.tail.unlisten(self._listener)
+
+        freed.add_done_callback(done)
+        if self._is_over or self._is_deaf:
+            _settle(freed)
+
+    def _not_freed(self, freed: asyncio.Future[None]) -> None:
+        if not freed.done():
+            _log.warning("nobody said that a lock is free: its lease ends by itself", lock_id=self._command.lock_id)
+        _settle(freed)
 
     @property
     def _must_be_given_back(self) -> bool:
@@ -194,18 +217,16 @@ class Wish:
             return
         if not isinstance(event, ResourceLocked | LockQueued):
             self._is_over = True
+            _settle(self._freed)
         if self._lease is not None:
             self._tell(self._lease, event)
         self._heard.append(event)
-        self._wake()
+        _settle(self._listening)
 
     def _go_deaf(self) -> None:
         self._is_deaf = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._listening is not None and not self._listening.done():
-            self._listening.set_result(None)
+        _settle(self._freed)
+        _settle(self._listening)
 
     @staticmethod
     def _tell(lease: Lease, event: _Heard) -> None:
@@ -225,3 +246,8 @@ class Wish:
 
     def _unexpected(self, event: _Heard) -> DiurnaError:
         return Unavailable(f"the lock {self._command.lock_id} is {event.type_name}, which nobody waited for")
+
+
+def _settle(future: asyncio.Future[None] | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(None)

@@ -157,7 +157,7 @@ async def test_who_no_longer_wants_to_wait_leaves_the_queue(
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
-        assert told.names()[-1] == "LockWaitCancelled"
+        await eventually(lambda: told.names()[-1] == "LockWaitCancelled")
 
 
 @pytest.mark.parametrize("leaving", [ValueError("the body failed"), asyncio.CancelledError()])
@@ -171,7 +171,7 @@ async def test_however_the_body_ends_the_lock_is_free_afterwards(
     async with Told(team.connection, resource) as told:
         with pytest.raises(type(leaving)):
             await asyncio.create_task(body())
-        assert told.names() == ["ResourceLocked", "ResourceUnlocked"]
+        await eventually(lambda: told.names() == ["ResourceLocked", "ResourceUnlocked"])
 
 
 async def test_a_body_that_is_cancelled_gives_the_lock_back_though_nobody_waits_for_it(
@@ -219,7 +219,7 @@ async def test_a_renewed_lease_outlives_its_length(locks: ResourceLockManager, t
             await eventually(lambda: told.names().count("LockRenewed") >= 4)
             assert lease.remaining > 0
             assert not lease.lost.is_set()
-        assert told.names()[-1] == "ResourceUnlocked"
+        await eventually(lambda: told.names()[-1] == "ResourceUnlocked")
     assert "LockExpired" not in told.names()
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,8 +24,33 @@ class Owned:
     pace: Pace = field(default_factory=Pace)
     behind_ms: int = 0
     """How far our clock was behind the log's when a command was read last: what is due is due by the log's."""
+    writes: deque[asyncio.Task[int]] = field(default_factory=deque[asyncio.Task[int]])
+    """Batches on their way to the log, in order. What comes next is decided meanwhile."""
     snapshot_count: int = 0
     snapshot_ms: int = 0
+
+    def writing(self, write: asyncio.Task[int]) -> None:
+        """Adds a write that has begun."""
+        write.add_done_callback(_looked_at)
+        self.writes.append(write)
+
+    async def written(self, *, under_way_max: int) -> None:
+        """Waits until no more writes than these are under way. Raises `Unavailable` where one failed."""
+        while self.writes and (len(self.writes) > under_way_max or self.writes[0].done()):
+            await self.writes.popleft()
+
+    @property
+    def failure(self) -> BaseException | None:
+        """Why the oldest write failed, where it did."""
+        if not self.writes or not self.writes[0].done():
+            return None
+        return self.writes[0].exception()
+
+
+def _looked_at(write: asyncio.Task[int]) -> None:
+    """A write whose partition was taken away may fail, and nobody asks any more."""
+    if not write.cancelled():
+        write.exception()
 
 
 @dataclass(slots=True)

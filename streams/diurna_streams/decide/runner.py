@@ -33,6 +33,8 @@ from diurna_streams.log import Log, Outgoing, Placement, Producer, Reader, Recor
 logger = structlog.get_logger(__name__)
 
 BATCH_BYTES_MAX: Final = 900_000
+WRITES_UNDER_WAY_MAX: Final = 8
+"""The next commands are decided while the log takes the events of those before."""
 SNAPSHOT_EVERY_EVENTS: Final = 10_000
 SNAPSHOT_EVERY_MS: Final = 5 * 60_000
 IDLE_MS_MAX: Final = 1_000
@@ -71,6 +73,7 @@ class Decider:
         self._opening = asyncio.Lock()
         self._tasks: asyncio.TaskGroup | None = None
         self._wake = asyncio.Event()
+        self._looks_at_ms = 0
         self.is_ready = asyncio.Event()
         """Set once this process has caught up and decides the partitions it was given first."""
 
@@ -161,6 +164,8 @@ class Decider:
             for partition, owned in list(self._owned.items()):
                 if owned.history.was_overtaken:
                     await self._give_up(partition, commands, "another owner's event was accepted")
+                elif owned.failure is not None:
+                    await self._give_up(partition, commands, str(owned.failure))
             try:
                 records = await commands.read()
             except Unavailable as error:
@@ -172,9 +177,8 @@ class Decider:
                 by_partition.setdefault(record.partition, []).append(record)
             if by_partition:
                 began = time.perf_counter()
-                await asyncio.gather(
-                    *(self._decide_partition(partition, found, commands) for partition, found in by_partition.items())
-                )
+                work = [self._decide_partition(*found, commands) for found in by_partition.items()]
+                await (work[0] if len(work) == 1 else asyncio.gather(*work))
                 self._counts.seconds.observe(time.perf_counter() - began)
 
     async def _decide_partition(self, partition: int, records: list[Record], commands: Reader) -> None:
@@ -199,7 +203,9 @@ class Decider:
         self._counts.commands.inc(len(records))
         if began_ns:
             spans.tell(self._rules.family.name, records, began_ns)
-        self._wake.set()
+        due_ms = self._rules.next_due_ms(owned.state)
+        if due_ms is not None and due_ms - owned.behind_ms < self._looks_at_ms:
+            self._wake.set()
         self._snapshot_if_due(owned, partition)
 
     async def _add(self, owned: Owned, partition: int, record: Record, batch: Batch) -> Batch:
@@ -271,13 +277,15 @@ class Decider:
         return decision.state, previous, added
 
     async def _write(self, owned: Owned, partition: int, batch: Batch) -> None:
-        if not batch.records:
-            return
-        # Before sending: the event may be read back before its acknowledgement arrives.
-        owned.history.expected.extend(batch.expected)
-        producer = await self._writer()
-        await producer.send_batch(self._rules.family.events, partition, batch.records)
-        self._counts.events.inc(len(batch.records))
+        """Begins a write, and waits only where many are under way already."""
+        if batch.records:
+            # Before sending: the event may be read back before its acknowledgement arrives.
+            owned.history.expected.extend(batch.expected)
+            producer = await self._writer()
+            write = producer.send_batch(self._rules.family.events, partition, batch.records)
+            owned.writing(asyncio.ensure_future(write))
+            self._counts.events.inc(len(batch.records))
+        await owned.written(under_way_max=WRITES_UNDER_WAY_MAX)
 
     async def _writer(self) -> Producer:
         async with self._opening:  # or two partitions would open one each, and one of them would never be closed
@@ -321,6 +329,7 @@ class Decider:
                     left_ms = owned.pace.ticked(owned.state)
                     await self._send_tick(partition)
                 wait_ms = min(wait_ms, left_ms)
+            self._looks_at_ms = self._clock_ms() + wait_ms
             try:
                 async with asyncio.timeout(max(wait_ms, 1) / 1000):
                     await self._wake.wait()
