@@ -71,11 +71,13 @@ _NOT_A_VALUE: Final = re.compile(
 _A_CALL: Final = re.compile(r"[A-Za-z_.]+[(\[]")
 _A_TYPE: Final = re.compile(r"[A-Za-z_.]+(?:\[.*|\s*\|.*)?$")
 _COUNTED: Final = re.compile(r"-?\d{1,17}(?:\.\d+)?$")
-_WORTH_A_LOOK: Final = re.compile(
-    r"(?i)pass|pwd|secret|token|key|credential|://|bearer|basic|sig|-----|gh[pousr]_|_pat_|gl[a-z]{2,3}-|xox[a-z]-|xapp-"
-    r"|sk-|k_live_|k_test_|whsec_|npm_|hf_|pypi-|dckr_|sg\.|ya29|aiza|shpat|lin_api|dop_v1|eyj|akia|asia"
+_WORTH_A_LOOK: Final = (
+    *("pass", "pwd", "secret", "token", "key", "credential", "://", "bearer", "basic", "sig", "-----"),
+    *("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "glrt-", "xox", "xapp-", "sk-", "k_live_"),
+    *("k_test_", "whsec_", "npm_", "hf_", "pypi-", "dckr_", "sg.", "ya29", "aiza", "shpat", "lin_api", "dop_v1", "eyj"),
+    *("akia", "asia"),
 )
-"""Finds quickly that a document holds nothing of all this, as nearly every answer does."""
+"""Finds quickly that a document holds nothing of all this, as nearly every answer does: much faster than a pattern."""
 
 
 class Redactor:
@@ -106,7 +108,10 @@ class Redactor:
 
     def may_find_in(self, document: str) -> bool:
         """Whether a JSON document is worth looking through."""
-        return self._known is not None or _WORTH_A_LOOK.search(document) is not None
+        if self._known is not None:
+            return True
+        folded = document.casefold()  # as a pattern that ignores case would, long s and Kelvin sign too
+        return any(word in folded for word in _WORTH_A_LOOK)
 
     def value(self, value: Any) -> Any:
         """A JSON value with every secret in its texts masked, keys included, and texts whose key names a secret."""
