@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 from diurna_deploy.settings import Settings
 from diurna_deploy.stack.state import Addresses, StateDirectory
@@ -15,6 +15,13 @@ from diurna_schemas.errors import InvalidInput, Unavailable
 
 Figures = dict[str, Any]
 Bench = Callable[[Settings, int], Awaitable[Figures]]
+
+
+class _Place(TypedDict):
+    """A broker, and whose numbers its records carry: a registry's, or our own where there is none."""
+
+    bootstrap_servers: str
+    schema_registry_url: str | None
 
 
 async def measure(
@@ -46,38 +53,35 @@ async def requests(settings: Settings, rounds: int) -> Figures:
     """W1: a request and its answer, across processes, beside two raw hops through Kafka."""
     from diurna_deploy.bench import w1_requests
 
-    found = addresses_of(settings)
-    result = await w1_requests.measure(
-        found.kafka_bootstrap_servers,
-        schema_registry_url=found.schema_registry_url,
-        rounds=rounds,
-        own_deciders=False,
-    )
-    return dict(result.summary())
+    return await _path_and_beside(settings, lambda place: w1_requests.measure(**place, rounds=rounds))
 
 
 async def locks(settings: Settings, rounds: int) -> Figures:
     """W2: locks of one client and of many, beside clients that fold the log themselves; and 100,000 held at once."""
     from diurna_deploy.bench import w2_locks, w2_memory
 
-    found = addresses_of(settings)
-    result = await w2_locks.measure(
-        found.kafka_bootstrap_servers,
-        schema_registry_url=found.schema_registry_url,
-        rounds=rounds,
-        own_deciders=False,
-    )
-    return {**w2_locks.summary(result), "held": await w2_memory.measure(settings)}
+    found = await _path_and_beside(settings, lambda place: w2_locks.measure(**place, rounds=rounds))
+    return {**found, "held": await w2_memory.measure(settings)}
 
 
 async def workflows(settings: Settings, rounds: int) -> Figures:
     """W3: a unit of workflow state, thirteen operations, beside as many records written and read back."""
     from diurna_deploy.bench import w3_workflows
 
-    found = addresses_of(settings)
-    return await w3_workflows.measure(
-        found.kafka_bootstrap_servers, schema_registry_url=found.schema_registry_url, rounds=rounds
+    return await _path_and_beside(settings, lambda place: w3_workflows.measure(**place, rounds=rounds))
+
+
+async def _path_and_beside(settings: Settings, figures: Callable[[_Place], Awaitable[Figures]]) -> Figures:
+    """The path alone (a broker of its own, who decides, who asks); then beside all that reads along in the stack."""
+    from diurna_deploy.bench.own_log import own_log
+
+    stack = addresses_of(settings)
+    async with own_log(settings) as servers:
+        path = await figures({"bootstrap_servers": servers, "schema_registry_url": None})
+    beside = await figures(
+        {"bootstrap_servers": stack.kafka_bootstrap_servers, "schema_registry_url": stack.schema_registry_url}
     )
+    return {**path, "with_the_whole_stack_beside": beside}
 
 
 async def langgraph(settings: Settings, rounds: int) -> Figures:

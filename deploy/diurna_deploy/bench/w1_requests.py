@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from diurna_deploy.bench import processes
 from diurna_deploy.bench.rounds import Measures, Rounds, interleaved
@@ -28,28 +28,21 @@ class Load:
         return [str(self.warm_up), str(self.one_at_a_time), str(self.at_once), str(self.in_flight)]
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """The medians, and how they stand to the reference's."""
-
-    rounds: Rounds
-
-    def summary(self) -> dict[str, float | bool]:
-        """The figures in short."""
-        found = self.rounds
-        p50, rate = found.ratio("diurna", "raw", "p50_ms"), found.ratio("diurna", "raw", "rate")
-        return {
-            "p50_ms": found.median("diurna", "p50_ms"),
-            "p99_ms": found.median("diurna", "p99_ms"),
-            "requests_per_second": found.median("diurna", "rate"),
-            "raw_p50_ms": found.median("raw", "p50_ms"),
-            "raw_p99_ms": found.median("raw", "p99_ms"),
-            "raw_requests_per_second": found.median("raw", "rate"),
-            "p50_ratio": p50,
-            "p99_ratio": found.ratio("diurna", "raw", "p99_ms"),
-            "rate_ratio": rate,
-            "is_reached": p50 <= P50_RATIO_MAX and rate >= RATE_RATIO_MIN,
-        }
+def summary(found: Rounds) -> dict[str, Any]:
+    """The medians in short, how they stand to the reference's, and whether they are what they should be."""
+    p50, rate = found.ratio("diurna", "raw", "p50_ms"), found.ratio("diurna", "raw", "rate")
+    return {
+        "p50_ms": found.median("diurna", "p50_ms"),
+        "p99_ms": found.median("diurna", "p99_ms"),
+        "requests_per_second": found.median("diurna", "rate"),
+        "raw_p50_ms": found.median("raw", "p50_ms"),
+        "raw_p99_ms": found.median("raw", "p99_ms"),
+        "raw_requests_per_second": found.median("raw", "rate"),
+        "p50_ratio": p50,
+        "p99_ratio": found.ratio("diurna", "raw", "p99_ms"),
+        "rate_ratio": rate,
+        "is_reached": p50 <= P50_RATIO_MAX and rate >= RATE_RATIO_MIN,
+    }
 
 
 async def measure(
@@ -58,17 +51,11 @@ async def measure(
     schema_registry_url: str | None = None,
     rounds: int = 3,
     load: Load | None = None,
-    own_deciders: bool = True,
-) -> Result:
-    """Measures on a broker. `own_deciders`: nobody decides there yet, so a process is started that does.
-
-    Without a schema registry, records carry numbers of their own: then nobody else may decide on that broker.
-    """
+) -> dict[str, Any]:
+    """Measures on a broker where somebody decides. Without a schema registry, records carry numbers of their own."""
     target = [bootstrap_servers, schema_registry_url or "-", f"bench-{uuid.uuid4().hex[:8]}"]
     asked = (load or Load()).arguments()
     async with AsyncExitStack() as stack:
-        if own_deciders:
-            await stack.enter_async_context(processes.running(_MODULE, "deciders", *target))
         await stack.enter_async_context(processes.running(_MODULE, "echo", *target))
         await stack.enter_async_context(processes.running(_MODULE, "raw-echo", *target))
 
@@ -78,7 +65,7 @@ async def measure(
         async def raw() -> Measures:
             return await _measured("raw-client", *target, *asked)
 
-        return Result(await interleaved({"raw": raw, "diurna": diurna}, rounds=rounds))
+        return summary(await interleaved({"raw": raw, "diurna": diurna}, rounds=rounds))
 
 
 async def _measured(role: str, *arguments: str) -> Measures:

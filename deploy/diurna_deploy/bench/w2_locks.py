@@ -10,7 +10,6 @@ import asyncio
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -55,31 +54,27 @@ async def measure(
     schema_registry_url: str | None = None,
     rounds: int = 3,
     load: Load | None = None,
-    own_deciders: bool = True,
-) -> Rounds:
-    """Measures on a broker. `own_deciders`: nobody decides there yet, so a process is started that does."""
+) -> dict[str, Any]:
+    """Measures on a broker where somebody decides. Without a schema registry, records carry numbers of their own."""
     given = load or Load()
     name = f"bench-{uuid.uuid4().hex[:8]}"
     async with KafkaLog(bootstrap_servers, client_id="bench") as log:
         await log.provision([Topic(name, "lock", 1, "delete", "CreateTime", 3_600_000, "the bench's")])
     target = (bootstrap_servers, schema_registry_url or "-")
-    async with AsyncExitStack() as stack:
-        if own_deciders:
-            await stack.enter_async_context(processes.running("w1_processes", "deciders", *target, name))
-        turn = 0
+    turn = 0
 
-        async def case(system: str) -> Measures:
-            nonlocal turn
-            turn += 1
-            resources = name if system == "floor" else f"{name}-{turn}"
-            place = (system, *target, resources)
-            return {
-                **await _one(place, given),
-                **await _contended(place, given),
-                **await _many(place, given),
-            }
+    async def case(system: str) -> Measures:
+        nonlocal turn
+        turn += 1
+        resources = name if system == "floor" else f"{name}-{turn}"
+        place = (system, *target, resources)
+        return {
+            **await _one(place, given),
+            **await _contended(place, given),
+            **await _many(place, given),
+        }
 
-        return await interleaved({"floor": lambda: case("floor"), "diurna": lambda: case("diurna")}, rounds=rounds)
+    return summary(await interleaved({"floor": lambda: case("floor"), "diurna": lambda: case("diurna")}, rounds=rounds))
 
 
 def summary(found: Rounds) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import structlog
 
+from diurna_deploy.bench.w1_processes import connected
+
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false
 # aiokafka carries no complete annotations; the reference speaks to it directly.
@@ -35,10 +37,8 @@ Unit = Callable[[Timed], Awaitable[None]]
 async def diurna(servers: str, registry: str, *load: str) -> None:
     """Create, ten versioned updates, checkpoint, restore, each decided on the log and heard of."""
     from diurna import WorkflowStateManager
-    from diurna.connection import Connection
-    from diurna.settings import ClientSettings
 
-    async with await Connection.open(ClientSettings(servers, registry)) as connection:
+    async with await connected(servers, registry) as connection:
         state = WorkflowStateManager(connection=connection)
 
         async def unit(timed: Timed) -> None:
