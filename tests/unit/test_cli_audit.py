@@ -1,8 +1,7 @@
-"""`diurna audit verify`: what it prints, how it tells how far it is, and how it exits."""
+"""`diurna audit verify`: what it prints and how it exits."""
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 from collections.abc import Callable
@@ -10,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from diurna_deploy import auditing, cli
+from diurna_deploy import cli
+from diurna_deploy.cli import audit as commands
 from diurna_deploy.cli.app import app
 from diurna_schemas.errors import Unavailable
 from diurna_schemas.ids import Position
-from diurna_streams.audit import Divergence, PartitionReport, Progress, Report
+from diurna_streams.audit import Divergence, PartitionReport, Report
 from diurna_streams.audit.findings import Counts
 
 Run = Callable[..., tuple[int, str, str]]
@@ -38,13 +38,13 @@ def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
     def call(outcome: Report | Exception, *arguments: str) -> tuple[int, str, str]:
         asked: list[Any] = []
 
-        async def audit(client: Any, families: Any, **_options: Any) -> Report:
+        async def audited(client: Any, families: Any, told: Any) -> Report:
             asked.append(families)
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
 
-        monkeypatch.setattr(auditing, "audit", audit)
+        monkeypatch.setattr(commands, "audited", audited)
         monkeypatch.setattr(sys, "argv", ["diurna", "audit", "verify", *arguments])
         code = cli.run(app)
         captured = capsys.readouterr()
@@ -84,21 +84,3 @@ def test_a_log_that_does_not_answer_exits_3(run: Run) -> None:
     code, out, err = run(Unavailable("Kafka does not answer"), "--json")
     assert (code, out) == (3, "")
     assert json.loads(err)["error"]["code"] == "unavailable"
-
-
-def test_progress_says_how_far_how_fast_and_how_long_still() -> None:
-    progress = Progress(records_total=4_000, records_done=1_000, commands=500)
-    progress.began -= 10
-    assert auditing.words_of(progress) == "1,000 of 4,000 records, 50 commands/s, 30 s left"
-
-
-async def test_where_nobody_draws_bars_a_line_is_said_now_and_then() -> None:
-    stream = io.StringIO()
-    progress = Progress(records_total=100, records_done=50)
-    async with auditing._telling(stream) as told:
-        told(progress)
-        assert stream.getvalue() == ""
-        progress.began -= 10
-        told(progress)
-        told(progress)
-    assert stream.getvalue().count("audit: 50 of 100 records") == 1

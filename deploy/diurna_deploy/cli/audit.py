@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from diurna_deploy.cli.session import Session, command, group
+from diurna_deploy.telling import telling
 
 if TYPE_CHECKING:
     from diurna.settings import ClientSettings
-    from diurna_streams.audit import Report
+    from diurna_streams.audit import Progress, Report
 
 app = group("Whether the history on the log is what the rules say.")
 
@@ -34,12 +36,26 @@ def verify_history(
 
     Reads Kafka itself, in pieces: it takes the memory it takes, however long the log is.
     """
-    from diurna_deploy.auditing import audit
-
-    report = asyncio.run(audit(_client(session), [one.value for one in family or []]))
+    with telling("audit", "records") as told:
+        report = asyncio.run(audited(_client(session), [one.value for one in family or []], told))
     session.show(report.to_json(), lambda: _tell(session, report))
     if not report.is_clean:
         raise typer.Exit(1)
+
+
+async def audited(client: ClientSettings, families: Sequence[str], told: Callable[[Progress], None]) -> Report:
+    """Decides everything anew on the log these settings name. Raises `Unavailable` where a part does not answer."""
+    from diurna.connection import Connection
+    from diurna_deploy.collector import calm
+    from diurna_streams.audit import verify
+    from diurna_streams.conduct import ALL_RULES
+    from diurna_streams.decide.follower import learns_nothing
+
+    rules = [one for one in ALL_RULES if not families or one.family.name in families]
+    calm()
+    async with await Connection.open(client, source="/audit") as connection:
+        learn = connection.learn or learns_nothing
+        return await verify(connection.log, connection.codec, rules, learn=learn, told=told)
 
 
 def _client(session: Session) -> ClientSettings:

@@ -26,27 +26,15 @@ _LOOK_AGAIN_SECONDS: Final = 0.1
 
 @dataclass(slots=True)
 class Progress:
-    """How far an audit is: records looked at, of how many, and since when."""
+    """How far an audit is: records looked at, of how many, and how many a second."""
 
-    records_total: int
+    total: int
+    done: int = 0
     began: float = field(default_factory=time.monotonic)
-    records_done: int = 0
-    commands: int = 0
 
     @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
-
-    @property
-    def commands_per_second(self) -> float:
-        return self.commands / max(self.seconds, 1e-6)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """None while nobody can tell."""
-        if not self.records_done:
-            return None
-        return self.seconds / self.records_done * max(self.records_total - self.records_done, 0)
+    def per_second(self) -> float:
+        return self.done / max(time.monotonic() - self.began, 1e-6)
 
 
 async def verify(
@@ -92,7 +80,7 @@ async def verify(
             reports.append(await course.run(patience_seconds))
         finally:
             await course.close()
-    return Report(reports, progress.seconds)
+    return Report(reports, time.monotonic() - progress.began)
 
 
 @dataclass
@@ -124,7 +112,7 @@ class _Course:
             await self._ask_end(self.events)
             await self._go_on()
         refold.stands_still()
-        self.progress.records_done += self._left(self.events) + self._left(self.commands)  # undecided, and so not read
+        self.progress.done += self._left(self.events) + self._left(self.commands)  # undecided, and so not read
         self.told(self.progress)
         return refold.report(commands_end=self.ends[self.commands.place])
 
@@ -132,9 +120,7 @@ class _Course:
         """Until the end of the events is reached, or something is wrong."""
         refold = self.refold
         while True:
-            decided = refold.counts.commands
             refold.advance()
-            self.progress.commands += refold.counts.commands - decided
             self.told(self.progress)
             if refold.divergence is not None:
                 return
@@ -165,7 +151,7 @@ class _Course:
 
     async def _read(self, tap: Tap) -> list[Record]:
         records = await tap.read()
-        self.progress.records_done += len(records)
+        self.progress.done += len(records)
         await self.lessons.take(records)
         return records
 
