@@ -6,18 +6,14 @@ nothing: whoever decides on the log cannot take less with these clients. Ours ta
 
 from __future__ import annotations
 
-import asyncio
-import json
-import sys
 from dataclasses import dataclass
 from typing import Any, Final
 
+from diurna_deploy.bench import processes
 from diurna_deploy.bench.rounds import Measures, interleaved
-from diurna_schemas.errors import Unavailable
 
 P50_RATIO_MAX: Final = 1.5
 RATE_RATIO_MIN: Final = 0.5
-_ROUND_SECONDS: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +64,5 @@ async def measure(
 
 
 async def _measured(role: str, *arguments: str) -> Measures:
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "diurna_deploy.bench.w3_processes", role, *arguments, stdout=asyncio.subprocess.PIPE
-    )
-    async with asyncio.timeout(_ROUND_SECONDS):
-        out, _ = await process.communicate()
-    if process.returncode != 0:
-        raise Unavailable(f"the bench's process {role} ended with {process.returncode}")
-    found: dict[str, float] = json.loads(out.splitlines()[-1])
+    found: Measures = await processes.measured(await processes.started("w3_processes", role, *arguments), role)
     return found
