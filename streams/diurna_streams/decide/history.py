@@ -63,8 +63,8 @@ class History:
             link, verdict = None, Verdict.ALIEN
         if link is None or verdict is Verdict.ALIEN:
             self.head = self.head.past(record.offset)
-            if link is not None and self._is_expected(link):
-                # Our own event: what we decide from is not what was accepted, and would stay so.
+            if link is not None and any(expected.hash == link.hash for expected in self.expected):
+                # Our own event, come out of turn: what we decide from is not what was accepted, and would stay so.
                 self.expected.clear()
                 self.was_overtaken = True
             metrics.CHAIN_ALARMS.labels(topic=topic).inc()

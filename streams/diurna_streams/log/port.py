@@ -53,7 +53,11 @@ def present(headers: Sequence[tuple[str, bytes | None]]) -> Headers:
 
 
 class Producer(Protocol):
-    """Writes records. After any error its state is unknown: close it and take a new one."""
+    """Writes records. What is sent to one partition lands in the order of the calls.
+
+    After any error its state is unknown, and what was sent to that partition afterwards fails too: close it and take a
+    new one.
+    """
 
     async def send(self, topic: str, partition: int, record: Outgoing) -> int:
         """Writes one record, together with others of the same moment, and returns its offset once it is durable.

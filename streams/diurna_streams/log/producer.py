@@ -99,10 +99,23 @@ class _Lane:
         self.open: _Batch | None = None
         """The last batch, while it takes more records."""
         self.is_busy = False
+        self.failure: Exception | None = None
+        """Why a batch is lost. Nothing follows it then: what comes later may have been made from it."""
 
     def put(self, batch: _Batch, *, is_open: bool) -> None:
         self.batches.append(batch)
         self.open = batch if is_open else None
+
+    def fail(self, batch: _Batch, error: Exception) -> None:
+        self.failure = error
+        batch.failed(error)
+        while self.batches:
+            self.batches.popleft().failed(self.lost())
+        self.open = None
+
+    def lost(self) -> Unavailable:
+        """What those are told whose records would have followed the one that is lost."""
+        return Unavailable(f"{self.place.topic}:{self.place.partition} lost a record before: {self.failure}")
 
     def take(self) -> _Batch:
         """The first batch: it is under way now."""
@@ -133,7 +146,7 @@ class KafkaProducer:
         self._has_failed = False
 
     async def send(self, topic: str, partition: int, record: Outgoing) -> int:
-        lane = self._lanes.get(TopicPartition(topic, partition)) or self._new_lane(topic, partition)
+        lane = self._lane(topic, partition)
         now_ms = time.time_ns() // 1_000_000
         batch = lane.open
         if batch is None or not batch.add(record, now_ms):
@@ -144,7 +157,7 @@ class KafkaProducer:
         return await self._acknowledged(lane, batch)
 
     async def send_batch(self, topic: str, partition: int, records: Sequence[Outgoing]) -> int:
-        lane = self._lanes.get(TopicPartition(topic, partition)) or self._new_lane(topic, partition)
+        lane = self._lane(topic, partition)
         now_ms = time.time_ns() // 1_000_000
         batch = _Batch(self._loop)
         if not all(batch.add(record, now_ms) for record in records):
@@ -165,11 +178,17 @@ class KafkaProducer:
                 lane.take().failed(_closed(lane.place))
         await self._client.close()
 
-    def _new_lane(self, topic: str, partition: int) -> _Lane:
+    def _lane(self, topic: str, partition: int) -> _Lane:
         place = TopicPartition(topic, partition)
-        lane = self._lanes[place] = _Lane(place)
-        lane.is_busy = True
-        self._begin(self._open(lane))
+        lane = self._lanes.get(place)
+        if self._is_closed:
+            raise _closed(place)
+        if lane is None:
+            lane = self._lanes[place] = _Lane(place)
+            lane.is_busy = True
+            self._begin(self._open(lane))
+        elif lane.failure is not None:
+            raise lane.lost()
         return lane
 
     async def _open(self, lane: _Lane) -> None:
@@ -182,8 +201,6 @@ class KafkaProducer:
 
     async def _acknowledged(self, lane: _Lane, batch: _Batch) -> int:
         """The offset of the record that was added last, once the log has it."""
-        if self._is_closed:
-            raise _closed(lane.place)
         offset = batch.offset()
         self._flush_soon()
         return await offset
@@ -264,7 +281,7 @@ class KafkaProducer:
                 is_any = True
             else:
                 self._has_failed = True
-                batch.failed(_failure(lane.place, batch, error))
+                lane.fail(batch, _failure(lane.place, batch, error))
         return is_any
 
 
