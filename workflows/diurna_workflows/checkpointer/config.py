@@ -12,6 +12,8 @@ from diurna_schemas.checkpoints import CHANNEL_BYTES_MAX, NAMESPACE_BYTES_MAX
 from diurna_schemas.errors import InvalidInput, TooLarge
 from diurna_schemas.ids import checked_id
 
+DURABILITY: Final = "__pregel_durability"
+"""Where LangGraph says with what durability a run saves: in what it hands to its checkpointer, while it runs."""
 THREAD_ID_CHARACTERS_MAX: Final = 190
 """So that `thread:…` is an id still: the name of the thread's lock."""
 
@@ -114,6 +116,19 @@ class Bounds:
             None if namespace is None else checked_namespace(namespace),
             _checkpoint_id(found),
         )
+
+
+def goes_on(config: RunnableConfig) -> bool:
+    """Whether a run goes on while what it saves is written: LangGraph's durability "async", which is its default.
+
+    Who saves checkpoints without a run says nothing of it, and waits.
+    """
+    return _configurable(config).get(DURABILITY) == "async"
+
+
+def begins_to_write(config: RunnableConfig) -> bool:
+    """Whether who asks is a run that will save its checkpoints as it goes."""
+    return _configurable(config).get(DURABILITY) in {"async", "sync"}
 
 
 def before_of(config: RunnableConfig | None) -> str | None:

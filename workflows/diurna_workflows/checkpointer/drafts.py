@@ -34,12 +34,16 @@ Fields = dict[str, Any]
 
 
 class Draft:
-    """Anything to be appended. `done` is over once it is durable and counts, or never will."""
+    """Anything to be appended. `done` is over once it is durable and counts, or never will.
+
+    `can_wait`: its run goes on meanwhile, and what comes next may go to the log with it.
+    """
 
     def __init__(self, thread_id: str, chunks: Sequence[tuple[str, list[bytes]]] = (), inline_bytes: int = 0) -> None:
         self.thread_id = thread_id
         self.chunks = chunks
         self.inline_bytes = inline_bytes
+        self.can_wait = False
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def succeed(self) -> None:

@@ -37,6 +37,7 @@ class Frontier:
         self._places = [TopicPartition(CHECKPOINTS, number) for number in range(TOPICS[CHECKPOINTS].partitions)]
         self._asking: asyncio.Task[Ends] | None = None
         self._asking_next: asyncio.Task[Ends] | None = None
+        self._asked_next: set[TopicPartition] = set()
         self._next: Ends = {}
         self._floor: Ends = {}
         self._last: dict[str, int] = {}
@@ -49,7 +50,7 @@ class Frontier:
         place = self._places[partition_of(thread_id)]
         if self._task is None:
             await self._start()
-        end = (await self._ends())[place]
+        end = (await self._ends([place]))[place]
         if self._next[place] < end:
             await self._followed(place, end)
         last = self._last.get(thread_id, self._floor[place] - 1)
@@ -57,7 +58,7 @@ class Frontier:
 
     async def of_all(self) -> list[Position]:
         """The last record of every partition at this moment. Raises `Unavailable`."""
-        return [Position(*place, end - 1) for place, end in (await self._ends()).items() if end > 0]
+        return [Position(*place, end - 1) for place, end in (await self._ends(self._places)).items() if end > 0]
 
     async def close(self) -> None:
         """Follows no longer."""
@@ -70,7 +71,7 @@ class Frontier:
     async def _start(self) -> None:
         async with self._starting:
             if self._task is None:
-                self._floor = await self._ends()
+                self._floor = await self._ends(self._places)
                 self._next = dict(self._floor)
                 self._task = asyncio.create_task(self._follow(), name="diurna-checkpoint-frontier")
 
@@ -113,8 +114,9 @@ class Frontier:
             place = self._places[partition_of(thread_id)]
             self._floor[place] = max(self._floor[place], last.pop(thread_id) + 1)
 
-    async def _ends(self) -> Ends:
+    async def _ends(self, places: Iterable[TopicPartition]) -> Ends:
         """Where partitions end. Those who ask while an answer is on its way share the next one: that one is older."""
+        self._asked_next.update(places)
         if self._asking_next is None or self._asking_next.done():
             self._asking_next = asyncio.create_task(self._ask(self._asking))
             self._asking_next.add_done_callback(_retrieved)
@@ -124,8 +126,9 @@ class Frontier:
         if running is not None:
             await asyncio.wait({running})
         self._asking, self._asking_next = self._asking_next, None
-        found = await self._log.ends(self._places)
-        if missing := [place for place in self._places if place not in found]:
+        places, self._asked_next = self._asked_next, set()
+        found = await self._log.ends(places)
+        if missing := [place for place in places if place not in found]:
             raise Unavailable(f"{missing[0].topic}:{missing[0].partition} is not there: provision the topics first")
         return found
 

@@ -31,6 +31,8 @@ class OpenThread:
     used_at: float = field(default_factory=time.monotonic)
     queued: int = 0
     pins: int = 0
+    is_untouched: bool = True
+    """Until something is appended: then it is what it was when it was taken, whoever has written to it before."""
     is_known: bool = True
     """False once it is unknown whether a write is there: then the thread is taken anew, and with a new token."""
     _early: dict[_Namespaced, list[WritesDraft]] = field(default_factory=dict[_Namespaced, list[WritesDraft]])

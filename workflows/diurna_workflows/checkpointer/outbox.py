@@ -1,13 +1,16 @@
 """Writes what is to be appended: what comes in one turn of the loop, or while a batch is on its way, goes together.
 
-What belongs to one thread becomes one record: a step's checkpoint and what its tasks wrote cost one record's price.
+What belongs to one thread becomes one record: a step's checkpoint and what its tasks wrote cost one record's price. So
+do several steps of a run that waits for none of them and hurries on: they are gathered until it pauses.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Final, NamedTuple, Protocol
 
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
@@ -23,6 +26,10 @@ from diurna_workflows.checkpointer.drafts import CheckpointDraft, Draft, RecordD
 
 BATCH_BYTES_MAX: Final = 900_000
 """Below what a producer takes, with room for what a record costs beside its value."""
+GATHER_SECONDS_MAX: Final = 0.1
+"""How long a step is kept from the log, at most, because its run hurries on."""
+QUIET_TURNS: Final = 8
+"""After so many turns of the loop without another draft a run has paused; LangGraph's steps are five turns apart."""
 RESEND_SECONDS_MAX: Final = 60.0
 QUEUED_BYTES_MAX: Final = 64 * 1024 * 1024
 SOURCE: Final = "/checkpointers"
@@ -106,8 +113,8 @@ class Outbox:
     async def _flush(self, partition: int) -> None:
         queue = self._queues[partition]
         try:
-            await asyncio.sleep(0)  # what else this turn brings goes along
             while queue:
+                await _gathered(queue)
                 items = _next_items(queue)
                 try:
                     await self._write_all(partition, items)
@@ -222,6 +229,20 @@ class Outbox:
         if self._producer is producer:
             self._producer = None
         await producer.close()
+
+
+async def _gathered(queue: deque[_Item]) -> None:
+    """Waits for what else this turn brings, and for a run's next steps as long as it hurries on."""
+    await asyncio.sleep(0)
+    queued, size, quiet_turns, until = 0, 0, 0, time.monotonic() + GATHER_SECONDS_MAX
+    while quiet_turns < QUIET_TURNS and size < BATCH_BYTES_MAX and time.monotonic() < until:
+        quiet_turns += 1
+        for item in islice(queue, queued, None):
+            if not item.draft.can_wait:
+                return
+            queued, quiet_turns = queued + 1, 0
+            size += item.draft.size
+        await asyncio.sleep(0)
 
 
 def _next_items(queue: deque[_Item]) -> list[_Item]:

@@ -30,7 +30,15 @@ from diurna_schemas.checkpoints import ThreadDeleted
 from diurna_schemas.errors import InvalidInput
 from diurna_workflows.checkpointer.blocking import BlockingTwins
 from diurna_workflows.checkpointer.cache import EMPTY, Head
-from diurna_workflows.checkpointer.config import Bounds, Place, before_of, check_mapping, checked_thread
+from diurna_workflows.checkpointer.config import (
+    Bounds,
+    Place,
+    before_of,
+    begins_to_write,
+    check_mapping,
+    checked_thread,
+    goes_on,
+)
 from diurna_workflows.checkpointer.copying import copy_thread
 from diurna_workflows.checkpointer.drafts import (
     RecordDraft,
@@ -172,6 +180,7 @@ class KafkaCheckpointSaver(BlockingTwins):
         draft = draft_of_checkpoint(
             self.serde, place, config=config, checkpoint=checkpoint, metadata=metadata, new_versions=new_versions
         )
+        draft.can_wait = goes_on(config)
         await self._threads.outbox.room()
         with _PUT.time():
             async with self._steps.saving(draft) as saving:
@@ -188,6 +197,7 @@ class KafkaCheckpointSaver(BlockingTwins):
         """
         place = Place.of(config)
         draft = draft_of_writes(self.serde, place, writes, task_id, task_path)
+        draft.can_wait = goes_on(config)
         await self._threads.outbox.room()
         with _PUT_WRITES.time():
             async with self._steps.going_on(draft):
@@ -274,8 +284,9 @@ class KafkaCheckpointSaver(BlockingTwins):
         head = None if thread is None else thread.head(place.checkpoint_ns)
         if head is not None and place.checkpoint_id in {None, head.checkpoint_id}:
             return None if head is EMPTY else tuple_of_head(self.serde, place, head)
+        read = self._threads.begun if begins_to_write(config) else self._threads.get
         with _GET.time():
-            found = await self._threads.get(place.thread_id, place.checkpoint_ns, place.checkpoint_id)
+            found = await read(place.thread_id, place.checkpoint_ns, place.checkpoint_id)
         if place.checkpoint_id is None:
             check_whole(found)
         if found.saved is None:

@@ -88,6 +88,13 @@ class Threads:
             _remember(self._absent, thread_id, found.next)
         return found
 
+    async def begun(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Found:
+        """As `get`, for a run that begins: it will write, so the thread is taken while it is read."""
+        reading = asyncio.create_task(self.get(thread_id, checkpoint_ns, checkpoint_id), name=f"read {thread_id}")
+        if self.known(thread_id) is None:
+            self._open_for(thread_id, None, reading=reading)
+        return await reading
+
     async def summary(self, thread_id: str) -> Summary:
         """The thread, with everything that was written to it before this moment, by anybody."""
         absent_until = self._absent.pop(thread_id, None)
@@ -139,27 +146,24 @@ class Threads:
         It fails with `Conflict` where another holds the thread, where it moved on since, or where it was lost before
         the draft was durable.
         """
-        place, base = _places_of(draft)
-        if base is not None and (lost := self._lost.get(base)) is not None:
-            self._fail(draft, place, lost)  # what it builds on is not there
-            return
         thread = self.known(draft.thread_id)
         if thread is not None and draft.thread_id not in self._opening:
             self._send(thread, draft)
-            return
-        self._open_for(draft.thread_id, base, draft)
+        elif not self._is_refused(draft):
+            self._open_for(draft.thread_id, draft)
 
     async def opened(self, thread_id: str) -> OpenThread:
         """The thread, held. Raises `Conflict` where another holds it."""
         found = self.known(thread_id)
         if found is not None and thread_id not in self._opening:
             return found
-        return await asyncio.shield(self._open_for(thread_id, None, None))
+        return await asyncio.shield(self._open_for(thread_id, None))
 
     @asynccontextmanager
     async def holding(self, thread_id: str) -> AsyncGenerator[OpenThread]:
         """The thread, held from the beginning of the block to its end, whether it is written to or not."""
         found = await self.opened(thread_id)
+        found.is_untouched = False  # whoever holds it reads it first
         found.pins += 1
         keeping = asyncio.create_task(_keep(found), name=f"hold {thread_id}")
         try:
@@ -188,6 +192,9 @@ class Threads:
     # --- inside -----------------------------------------------------------------------------------------
 
     def _send(self, thread: OpenThread, draft: Draft) -> None:
+        if self._is_refused(draft, thread):
+            return
+        thread.is_untouched = False
         thread.hold.keep()
         thread.queued += 1
         self.outbox.put(thread, draft)
@@ -211,24 +218,38 @@ class Threads:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
+    def _is_refused(self, draft: Draft, thread: OpenThread | None = None) -> bool:
+        """Whether what a draft builds on is not there, or no longer the end of a thread that was just taken."""
+        place, base = _places_of(draft)
+        if base is None:
+            return False
+        error = self._lost.get(base)
+        if error is None and thread is not None and thread.is_untouched:
+            error = self._moved(base, thread.base.get(base[1]))
+        if error is not None:
+            self._fail(draft, place, error)
+        return error is not None
+
     def _fail(self, draft: Draft, place: Place | None, error: BaseException) -> None:
         if place is not None:
             _remember(self._lost, place, error)
         draft.fail(error)
 
-    def _open_for(self, thread_id: str, base: Place | None, draft: Draft | None) -> asyncio.Task[OpenThread]:
+    def _open_for(
+        self, thread_id: str, draft: Draft | None, *, reading: asyncio.Task[Found] | None = None
+    ) -> asyncio.Task[OpenThread]:
         opening = self._opening.setdefault(thread_id, _Opening())
         if draft is not None:
             opening.drafts.append(draft)
         if opening.task is None:
-            opening.task = asyncio.create_task(self._take(thread_id, base, opening), name=f"open {thread_id}")
+            opening.task = asyncio.create_task(self._take(thread_id, reading, opening), name=f"open {thread_id}")
             opening.task.add_done_callback(_retrieved)
         return opening.task
 
-    async def _take(self, thread_id: str, base: Place | None, opening: _Opening) -> OpenThread:
+    async def _take(self, thread_id: str, reading: asyncio.Task[Found] | None, opening: _Opening) -> OpenThread:
         """Takes the thread and appends what waited for it; where that fails, all of it fails."""
         try:
-            thread = await self._taken(thread_id, base)
+            thread = await self._taken(thread_id, reading)
         except BaseException as error:
             del self._opening[thread_id]
             for draft in opening.drafts:
@@ -242,7 +263,7 @@ class Threads:
             self._sweeping = asyncio.create_task(self._sweep(), name="diurna-release-threads")
         return thread
 
-    async def _taken(self, thread_id: str, base: Place | None) -> OpenThread:
+    async def _taken(self, thread_id: str, reading: asyncio.Task[Found] | None) -> OpenThread:
         lost = self._open.pop(thread_id, None)
         if lost is not None:
             await lost.hold.release()
@@ -250,12 +271,14 @@ class Threads:
                 raise _lost(thread_id)
         hold = await self._guard.hold(thread_id)
         try:
-            return await self._looked(thread_id, hold, base)
+            if reading is not None:
+                await asyncio.wait({reading})  # most often that spares another look at the tables
+            return await self._looked(thread_id, hold)
         except BaseException:
             await asyncio.shield(hold.release())
             raise
 
-    async def _looked(self, thread_id: str, hold: Hold, base: Place | None) -> OpenThread:
+    async def _looked(self, thread_id: str, hold: Hold) -> OpenThread:
         """The thread as it is now that nobody else can write to it."""
         summary = await self.summary(thread_id)
         token_before = 0 if summary.thread is None else summary.thread.token
@@ -265,8 +288,6 @@ class Threads:
                 "one of the two writers does not hold the lock",
                 code="thread_lost",
             )
-        if base is not None:
-            self._check_not_moved(base, summary.heads.get(base[1]))
         position = Position(CHECKPOINTS, partition_of(thread_id), summary.next - 1) if summary.next else None
         thread = OpenThread(thread_id, hold, summary.heads, position, token_before)
         for namespace, newest in summary.heads.items():
@@ -275,12 +296,13 @@ class Threads:
                 thread.heads[namespace] = head
         return thread
 
-    def _check_not_moved(self, base: Place, newest: str | None) -> None:
+    def _moved(self, base: Place, newest: str | None) -> Conflict | None:
+        """What is wrong with a draft that builds on `base` where the thread's end is `newest`."""
         thread_id, _, checkpoint_id = base
         if newest is None or checkpoint_id >= newest or base in self._addressed:
-            return
+            return None
         began = f"checkpoint {checkpoint_id}" if checkpoint_id else "no checkpoint at all"
-        raise Conflict(
+        return Conflict(
             f"thread {thread_id!r} has moved on to checkpoint {newest} since this run began from {began}: "
             "another writer was first",
             code="thread_moved",
