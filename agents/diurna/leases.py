@@ -87,6 +87,8 @@ class Lease:
         self.is_provisional = grant.is_provisional
         self.lost = Lost()
         self.loss: str | None = None
+        self.alone_since: float | None = None
+        """By `now_seconds`: since when nobody else can have held the lock, as far as that is known."""
         self._connection = connection
         self._correlation_id = correlation_id
         self._deadline_ms = grant.deadline_ms

@@ -57,6 +57,7 @@ class Wish:
         self._freed: asyncio.Future[None] | None = None
         self._lease: Lease | None = None
         self._is_over = False
+        self._is_alone = True
         self._sent_at = 0.0
         self._is_deaf = False
         self._listener = connection.tail.listen(
@@ -71,7 +72,10 @@ class Wish:
         event = await self._asked()
         match event:
             case ResourceLocked():
-                return self._leased(self._lease_of(event))
+                lease = self._lease_of(event)
+                if self._is_alone:  # all that is said of a lock is heard, from before it was asked for
+                    lease.alone_since = self._sent_at
+                return self._leased(lease)
             case LockQueued():
                 self.was_contended = True
                 return await self._queued()
@@ -207,6 +211,7 @@ class Wish:
         # A queue's every event comes by here: those of others are left out before they are decoded. What is repeated
         # is of no interest, for the first answer stands before it.
         if self._mark not in (seen.record.value or b""):
+            self._is_alone = False
             return
         event = seen.decoded()
         if not isinstance(event, _Heard):

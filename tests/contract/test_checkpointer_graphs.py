@@ -307,6 +307,7 @@ async def test_a_run_on_a_log_that_stops_answering_says_so_and_goes_on_later(
     await chain(saver).ainvoke({"numbers": [-1]}, config, durability=durability)
     outbox = saver._threads.outbox
     monkeypatch.setattr("diurna_workflows.checkpointer.outbox.RESEND_SECONDS_MAX", 0.05)
+    monkeypatch.setattr("diurna_workflows.checkpointer.outbox.GATHER_SECONDS_MAX", 0.0)  # in more than one piece
     left = {"exit": 0, "sync": 4, "async": 1}[durability]
     write = outbox._write_once
 

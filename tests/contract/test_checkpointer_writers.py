@@ -7,17 +7,22 @@ import uuid
 from typing import Any
 
 import pytest
+from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import CheckpointTuple
 from langgraph.graph import START, StateGraph
 
 from diurna.connection import Connection
 from diurna.locks import ResourceLockManager
+from diurna_projections.threads import Summary
 from diurna_schemas.checkpoints import ValueChunk
 from diurna_schemas.errors import Conflict, Unreadable
-from diurna_schemas.locks import ForceReleaseLock
+from diurna_schemas.ids import Position
+from diurna_schemas.locks import AcquireLock, ForceReleaseLock
+from diurna_schemas.message import Command
 from diurna_schemas.topics import CHECKPOINTS, partition_of
 from diurna_streams.log import Outgoing
 from diurna_workflows.checkpointer import Hold, KafkaCheckpointSaver, LockedThreads
+from diurna_workflows.checkpointer.config import DURABILITY
 from support.checkpoints import checkpoint_of, config_of, latest, new_thread, put
 from support.savers import LEASE_SECONDS, Savers
 
@@ -45,6 +50,10 @@ class _Sleeping:
     @property
     def token(self) -> int:
         return self._hold.token
+
+    @property
+    def alone_since(self) -> float | None:
+        return self._hold.alone_since
 
     @property
     def is_safe(self) -> bool:
@@ -109,6 +118,72 @@ async def test_a_run_whose_thread_moved_on_meanwhile_is_refused_and_changes_noth
         assert refused.value.code == "thread_moved"
     assert (await latest(stale, thread_id)).checkpoint["id"] == second
     assert [one.checkpoint["id"] async for one in stale.alist(config_of(thread_id))] == [second, first]  # type: ignore[arg-type]
+
+
+def of_a_run(thread_id: str) -> RunnableConfig:
+    """What a run reads its thread with, before its first step."""
+    config: RunnableConfig = {"configurable": {"thread_id": thread_id, DURABILITY: "async"}}
+    return config
+
+
+async def test_a_run_takes_its_thread_while_it_reads_it(savers: Savers) -> None:
+    one, other = await savers(idle_seconds=60.0), await savers(wait_seconds=0.0)
+    thread_id = new_thread()
+    assert await one.aget_tuple(of_a_run(thread_id)) is None
+    first = await put(one, thread_id, {"a": 1})
+    with pytest.raises(Conflict, match="written to by tester"):
+        await put(other, thread_id, {"a": 2}, parent=first)
+
+
+async def test_a_run_that_read_while_another_wrote_is_refused(savers: Savers) -> None:
+    one, late = await savers(), await savers()
+    thread_id = new_thread()
+    async with one.holding(thread_id):
+        assert await late.aget_tuple(of_a_run(thread_id)) is None
+        first = await put(one, thread_id, {"a": 1})
+    with pytest.raises(Conflict, match=first) as refused:
+        await put(late, thread_id, {"a": 2})
+    assert refused.value.code == "thread_moved"
+
+
+@pytest.mark.parametrize("is_disturbed", [False, True])
+async def test_another_who_wrote_between_a_run_s_read_and_its_turn_is_noticed(
+    savers: Savers, monkeypatch: pytest.MonkeyPatch, is_disturbed: bool
+) -> None:
+    other, own = await savers(), savers.team.connect()
+    late = await savers(connection=own)
+    thread_id, has_read, send = new_thread(), asyncio.Event(), own.sender.send
+    beside = next(name for name in iter(new_thread, "") if _lock_partition(name) == _lock_partition(thread_id))
+    await put(late, beside, {"a": 0})  # it hears of this partition's locks from now on
+    looks: list[str] = []
+    summary = late._threads.summary
+
+    async def looked(thread_id: str) -> Summary:
+        looks.append(thread_id)
+        return await summary(thread_id)
+
+    first = ""
+
+    async def slowly(command: Command, **rest: Any) -> Position:
+        nonlocal first
+        if isinstance(command, AcquireLock) and not first:
+            await has_read.wait()
+            first = await put(other, thread_id, {"a": 1}) if is_disturbed else "nobody"
+            await other.aclose()
+        return await send(command, **rest)
+
+    monkeypatch.setattr(own.sender, "send", slowly)
+    monkeypatch.setattr(late._threads, "summary", looked)
+    assert await late.aget_tuple(of_a_run(thread_id)) is None
+    has_read.set()
+    if is_disturbed:
+        with pytest.raises(Conflict, match="moved on"):
+            await put(late, thread_id, {"a": 2})
+        assert (await latest(late, thread_id)).checkpoint["id"] == first
+    else:
+        second = await put(late, thread_id, {"a": 2})
+        assert (await latest(late, thread_id)).checkpoint["id"] == second
+    assert looks == ([thread_id] if is_disturbed else []), "it looks again only where somebody else was there"
 
 
 async def test_a_branch_from_an_older_checkpoint_that_was_named_is_no_late_write(savers: Savers) -> None:
@@ -284,6 +359,10 @@ async def test_bytes_the_serialiser_does_not_understand_are_said_with_their_chan
     await put(await savers(serde=Foreign()), thread_id, {"a": 1})
     with pytest.raises(Unreadable, match=f"of thread '{thread_id}' cannot be read as msgpack"):
         await (await savers()).aget_tuple(config_of(thread_id))  # type: ignore[arg-type]
+
+
+def _lock_partition(thread_id: str) -> int:
+    return partition_of(f"thread:{thread_id}")
 
 
 async def _append(savers: Savers, thread_id: str, value: bytes) -> None:

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langchain_core.runnables import RunnableConfig
+from langgraph.checkpoint.base import CheckpointTuple
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.graph import START, StateGraph
 
 from diurna_schemas.checkpoints import CHUNK_BYTES, INLINE_BYTES_MAX
+from diurna_schemas.codec import Codec
 from diurna_schemas.errors import Conflict
 from diurna_schemas.topics import CHECKPOINTS, TOPICS, partition_of
-from diurna_streams.log import Outgoing
+from diurna_streams.log import Outgoing, TopicPartition
 from diurna_streams.log.memory import MemoryLog
-from diurna_workflows.checkpointer import frontier
+from diurna_workflows.checkpointer import frontier, outbox
 from diurna_workflows.checkpointer.cache import EMPTY, Head, ReadHeads
-from diurna_workflows.checkpointer.drafts import CheckpointDraft, WritesDraft
+from diurna_workflows.checkpointer.config import begins_to_write, goes_on
+from diurna_workflows.checkpointer.drafts import CheckpointDraft, Draft, WritesDraft
 from diurna_workflows.checkpointer.frontier import Frontier
+from diurna_workflows.checkpointer.outbox import Outbox
 from diurna_workflows.checkpointer.steps import Steps
 from diurna_workflows.checkpointer.values import Packed, Value, is_small, packed
 
@@ -110,13 +117,11 @@ def test_heads_that_were_read_are_bounded_in_bytes() -> None:
 
 
 async def save(steps: Steps, draft: CheckpointDraft) -> None:
-    async with steps.saving(draft) as saving:
-        await saving.is_over
+    await steps.save(draft, lambda _: None)
 
 
 async def go_on(steps: Steps, draft: WritesDraft) -> None:
-    async with steps.going_on(draft):
-        await draft.done
+    await steps.go_on(draft, lambda _: None)
 
 
 async def settled() -> None:
@@ -173,6 +178,88 @@ async def test_writes_that_are_over_already_cover_no_checkpoint() -> None:
     with pytest.raises(Conflict, match="late"):
         await saving
     assert steps._steps == {}
+
+
+# --- what goes to the log together ----------------------------------------------------------------------
+
+
+class Thread:
+    """A thread that is held, as far as its records name it."""
+
+    thread_id, token, is_known = "t", 1, True
+
+    def next_record(self) -> int:
+        return 1
+
+
+def stored(draft: CheckpointDraft | WritesDraft, *, can_wait: bool) -> CheckpointDraft | WritesDraft:
+    value = {"kind": "msgpack", "data": b"x", "size": 1}
+    if isinstance(draft, CheckpointDraft):
+        draft.fields |= {"run_id": None, "body": value, "metadata": value}
+    else:
+        draft.fields["writes"] = []
+    draft.can_wait = can_wait
+    return draft
+
+
+async def records_of_steps(monkeypatch: pytest.MonkeyPatch, *, turns: int, can_wait: bool, seconds: float) -> int:
+    """How many records five steps become that come `turns` turns of the loop apart."""
+    monkeypatch.setattr(outbox, "GATHER_SECONDS_MAX", seconds)
+    log = MemoryLog()
+    await log.provision(TOPICS.values())
+    settled: list[Draft] = []
+    found = Outbox(log, Codec.numbered(), lambda: 0, lambda _thread, draft, _offset: settled.append(draft))
+    for number in range(5):
+        found.put(Thread(), stored(writes(str(number)), can_wait=can_wait))
+        found.put(Thread(), stored(checkpoint(str(number + 1)), can_wait=can_wait))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+    await found.close()
+    assert len(settled) == 10
+    place = TopicPartition(CHECKPOINTS, partition_of("t"))
+    return (await log.ends([place]))[place]
+
+
+async def test_steps_of_a_run_that_hurries_on_become_one_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await records_of_steps(monkeypatch, turns=outbox.QUIET_TURNS - 2, can_wait=True, seconds=60.0) == 1
+
+
+async def test_steps_somebody_waits_for_go_to_the_log_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await records_of_steps(monkeypatch, turns=outbox.QUIET_TURNS - 2, can_wait=False, seconds=60.0) == 5
+
+
+async def test_steps_of_a_run_that_pauses_go_to_the_log_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await records_of_steps(monkeypatch, turns=outbox.QUIET_TURNS * 3, can_wait=True, seconds=60.0) == 5
+
+
+async def test_a_run_that_never_pauses_is_written_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await records_of_steps(monkeypatch, turns=outbox.QUIET_TURNS - 2, can_wait=True, seconds=0.0) == 5
+
+
+@pytest.mark.parametrize("durability", ["async", "sync", "exit"])
+async def test_langgraph_says_with_what_durability_a_run_saves(durability: Literal["async", "sync", "exit"]) -> None:
+    told: dict[str, set[tuple[bool, bool]]] = {"read": set(), "write": set()}
+
+    class Listening(InMemorySaver):
+        async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
+            told["read"].add((begins_to_write(config), goes_on(config)))
+            return await super().aget_tuple(config)
+
+        async def aput(self, config: RunnableConfig, *rest: Any) -> RunnableConfig:
+            told["write"].add((begins_to_write(config), goes_on(config)))
+            return await super().aput(config, *rest)
+
+    graph = StateGraph(dict)  # type: ignore[type-var]
+    graph.add_node("node", lambda state: state)
+    graph.add_edge(START, "node")
+    compiled = graph.compile(checkpointer=Listening())
+    config: RunnableConfig = {"configurable": {"thread_id": "t"}}
+    await compiled.ainvoke({"a": 1}, config, durability=durability)
+    expected = {(durability != "exit", durability == "async")}
+    assert told == {"read": expected, "write": expected}
+    told["read"].clear()
+    await compiled.aget_state(config)
+    assert told["read"] == {(False, False)}, "whoever only looks at a state is no run"
 
 
 # --- how far the log is ---------------------------------------------------------------------------------

@@ -29,11 +29,11 @@ class Rounds:
         return median(self.ratios(case, reference, measure))
 
 
-async def interleaved(cases: Mapping[str, Case], *, rounds: int) -> Rounds:
-    """Runs every case once a round; each round begins with another one."""
+async def interleaved(cases: Mapping[str, Case], *, rounds: int, turn: int = 0) -> Rounds:
+    """Runs every case once a round; each round begins with another one, the first with that number `turn`."""
     names: Sequence[str] = tuple(cases)
     measured: list[dict[str, Measures]] = []
-    for number in range(rounds):
+    for number in range(turn, turn + rounds):
         first = number % len(names)
         measured.append({name: await cases[name]() for name in (*names[first:], *names[:first])})
     return Rounds(tuple(measured))

@@ -1,8 +1,9 @@
 """W3, LangGraph: a ten-node graph of about 0.6 kB of state, run and read back, beside LangGraph's saver in memory.
 
-Every run is on a thread of its own. InMemorySaver keeps dictionaries and is gone with its process: it is the limit of
-what any saver can do under LangGraph. Ours is guarded by a lock a thread, on the log with acks=all, and in Postgres
-through the live projector; all of them run beside it on the same machine.
+Each round is a process of its own, set up as the processes of the stack are. Every run is on a thread of its own.
+InMemorySaver keeps dictionaries and is gone with its process: it is the limit of what any saver can do under LangGraph.
+Ours is guarded by a lock a thread, on the log with acks=all, and in Postgres through the live projector; all of them
+run beside it on the same machine.
 """
 
 # LangGraph's annotations leave the types of states open.
@@ -11,25 +12,32 @@ through the live projector; all of them run beside it on the same machine.
 from __future__ import annotations
 
 import asyncio
+import json
+import sys
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from statistics import median, quantiles
 from typing import Any, Final, Literal, TypedDict
 
+import structlog
 from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 
 from diurna.connection import Connection
 from diurna.settings import ClientSettings
-from diurna_deploy.bench.rounds import Case, Rounds, interleaved
+from diurna_deploy.bench import processes
+from diurna_deploy.bench.rounds import Case, Measures, Rounds, interleaved
 from diurna_projections.store import StoredThreads
 from diurna_workflows.checkpointer import KafkaCheckpointSaver, SoleWriter
 
 NODES: Final = 10
 IN_FLIGHT: Final = 16
+RUNS: Final = 60
+CONCURRENT_RUNS: Final = 160
+_MODULE: Final = "w3_langgraph"
 _STATE_CHARACTERS: Final = 560
 _WARM_UP_RUNS: Final = 5
 
@@ -43,10 +51,21 @@ class State(TypedDict):
     steps: int
 
 
-async def measure(
-    settings: ClientSettings, database_url: str, *, runs: int = 60, concurrent_runs: int = 160, rounds: int = 5
-) -> dict[str, Any]:
+async def measure(settings: ClientSettings, database_url: str, *, rounds: int = 5) -> dict[str, Any]:
     """Milliseconds a run, one at a time, and runs a second with 16 at once; ratios to InMemorySaver in each round."""
+    where = settings.kafka_bootstrap_servers, settings.schema_registry_url, database_url
+    found = [
+        await processes.measured(await processes.started(_MODULE, str(turn), *where), _MODULE) for turn in range(rounds)
+    ]
+    return {
+        "workload": "W3 LangGraph",
+        "nodes": NODES,
+        "durability": "1 broker, acks=all, page cache; InMemorySaver: none",
+        **_figures(Rounds(tuple(found))),
+    }
+
+
+async def _round(settings: ClientSettings, database_url: str, turn: int) -> Mapping[str, Measures]:
     async with await Connection.open(settings, source="/bench") as connection:
         reads = await StoredThreads.connect(database_url)
         unguarded_reads = await StoredThreads.connect(database_url)
@@ -61,18 +80,12 @@ async def measure(
             }
             cases: dict[str, Case] = {}
             for name, saver in savers.items():
-                cases[name] = partial(_one_at_a_time, saver, runs, "async")
-                cases[f"{name}_16"] = partial(_many_at_once, saver, concurrent_runs, "async")
-            cases["memory_sync"] = partial(_one_at_a_time, InMemorySaver, runs, "sync")
-            cases["kafka_sync"] = partial(_one_at_a_time, lambda: ours, runs, "sync")
-            cases["no_saver"] = partial(_one_at_a_time, lambda: None, runs, "async")
-            found = await interleaved(cases, rounds=rounds)
-    return {
-        "workload": "W3 LangGraph",
-        "nodes": NODES,
-        "durability": "1 broker, acks=all, page cache; InMemorySaver: none",
-        **_figures(found),
-    }
+                cases[name] = partial(_one_at_a_time, saver, "async")
+                cases[f"{name}_16"] = partial(_many_at_once, saver, "async")
+            cases["memory_sync"] = partial(_one_at_a_time, InMemorySaver, "sync")
+            cases["kafka_sync"] = partial(_one_at_a_time, lambda: ours, "sync")
+            cases["no_saver"] = partial(_one_at_a_time, lambda: None, "async")
+            return (await interleaved(cases, rounds=1, turn=turn)).measured[0]
 
 
 def _figures(found: Rounds) -> dict[str, Any]:
@@ -92,13 +105,13 @@ def _figures(found: Rounds) -> dict[str, Any]:
 
 
 async def _one_at_a_time(
-    make: Callable[[], BaseCheckpointSaver[Any] | None], runs: int, durability: Durability
+    make: Callable[[], BaseCheckpointSaver[Any] | None], durability: Durability
 ) -> dict[str, float]:
     graph = _graph(make())
     for _ in range(_WARM_UP_RUNS):
         await _run(graph, durability)
     seconds: list[float] = []
-    for _ in range(runs):
+    for _ in range(RUNS):
         began = time.perf_counter()
         await _run(graph, durability)
         seconds.append(time.perf_counter() - began)
@@ -106,10 +119,10 @@ async def _one_at_a_time(
 
 
 async def _many_at_once(
-    make: Callable[[], BaseCheckpointSaver[Any] | None], runs: int, durability: Durability
+    make: Callable[[], BaseCheckpointSaver[Any] | None], durability: Durability
 ) -> dict[str, float]:
     graph = _graph(make())
-    left = iter(range(runs))
+    left = iter(range(CONCURRENT_RUNS))
 
     async def work() -> None:
         for _ in left:
@@ -119,7 +132,7 @@ async def _many_at_once(
     began, cpu = time.perf_counter(), time.process_time()
     await asyncio.gather(*(work() for _ in range(IN_FLIGHT)))
     took = time.perf_counter() - began
-    return {"per_second": runs / took, "cpu_us": (time.process_time() - cpu) / runs * 1e6}
+    return {"per_second": CONCURRENT_RUNS / took, "cpu_us": (time.process_time() - cpu) / CONCURRENT_RUNS * 1e6}
 
 
 async def _run(graph: Any, durability: Durability) -> None:
@@ -148,3 +161,20 @@ def _graph(saver: BaseCheckpointSaver[Any] | None) -> Any:
 
 async def _node(state: State) -> dict[str, Any]:
     return {"text": state["text"][1:] + str(state["steps"]), "steps": state["steps"] + 1}
+
+
+def main() -> None:
+    """`python -m diurna_deploy.bench.w3_langgraph TURN SERVERS REGISTRY DATABASE`: one round, printed as JSON."""
+    import uvloop
+
+    from diurna_deploy.collector import calm
+
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    turn, servers, registry, database_url = sys.argv[1:]
+    calm()
+    found = uvloop.run(_round(ClientSettings(servers, registry), database_url, int(turn)))
+    print(json.dumps(found), flush=True)
+
+
+if __name__ == "__main__":
+    main()

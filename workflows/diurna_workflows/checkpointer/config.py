@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 
 from langchain_core.runnables import RunnableConfig
 
@@ -18,8 +18,7 @@ THREAD_ID_CHARACTERS_MAX: Final = 190
 """So that `thread:…` is an id still: the name of the thread's lock."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where a config points: a thread, a namespace in it, and a checkpoint where one is named."""
 
     thread_id: str
@@ -70,6 +69,13 @@ def checked_channel(channel: object) -> str:
     return checked
 
 
+def check_channels(channels: Mapping[Any, Any]) -> None:
+    """Raises `InvalidInput` where one of these is no channel's name."""
+    if not _channels.issuperset(channels):
+        for channel in channels:
+            checked_channel(channel)
+
+
 _CHANNELS_MAX: Final = 10_000
 _channels: set[str] = set()
 """Those that were found right: the same few come again with every checkpoint."""
@@ -92,7 +98,7 @@ def checked_text(field: str, value: object, bytes_max: int) -> str:
 
 def check_mapping(field: str, value: object) -> None:
     """Raises `InvalidInput` where the value is no mapping."""
-    if not isinstance(value, Mapping):
+    if type(value) is not dict and not isinstance(value, Mapping):
         raise InvalidInput(field, value, "a mapping is needed")
 
 
@@ -137,10 +143,10 @@ def before_of(config: RunnableConfig | None) -> str | None:
 
 
 def _configurable(config: object) -> Mapping[str, Any]:
-    if not isinstance(config, Mapping):
+    if type(config) is not dict and not isinstance(config, Mapping):
         raise InvalidInput("config", config, "a mapping with `configurable` in it is needed")
     found = cast("Mapping[str, object]", config).get("configurable")
-    if not isinstance(found, Mapping):
+    if type(found) is not dict and not isinstance(found, Mapping):
         raise InvalidInput("config.configurable", found, "a mapping with `thread_id` in it is needed")
     return cast("Mapping[str, Any]", found)
 

@@ -23,7 +23,7 @@ from diurna_projections.threads import Saved
 from diurna_schemas.checkpoints import CheckpointRecord
 from diurna_schemas.errors import InvalidInput
 from diurna_schemas.ids import checked_id
-from diurna_workflows.checkpointer.config import Place, check_mapping, checked_channel, checked_text
+from diurna_workflows.checkpointer.config import Place, check_channels, check_mapping, checked_channel, checked_text
 from diurna_workflows.checkpointer.values import Packed, Value, dump, is_small, packed
 
 _VERSION_BYTES_MAX: Final = 200
@@ -44,6 +44,8 @@ class Draft:
         self.chunks = chunks
         self.inline_bytes = inline_bytes
         self.can_wait = False
+        self.size = inline_bytes + sum(len(part) for _, parts in chunks for part in parts) + 1_000
+        """About how many bytes it takes on the log."""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def succeed(self) -> None:
@@ -56,11 +58,6 @@ class Draft:
         if not self.done.done():  # who waited may have been cancelled, and the future with it
             self.done.set_exception(error)
             self.done.exception()
-
-    @property
-    def size(self) -> int:
-        """About how many bytes it takes on the log."""
-        return self.inline_bytes + sum(len(part) for _, parts in self.chunks for part in parts) + 1_000
 
 
 class RecordDraft(Draft):
@@ -121,10 +118,8 @@ def draft_of_checkpoint(
     versions: Mapping[str, Any] = given.get("channel_versions") or {}
     check_mapping("checkpoint.channel_values", values)
     check_mapping("checkpoint.channel_versions", versions)
-    for channel, version in (*versions.items(), *new_versions.items()):
-        checked_channel(channel)
-        if type(version) is not str:
-            _version(channel, version)
+    _check_versions(versions)
+    _check_versions(new_versions)
     small: dict[str, Any] = {}
     channels: dict[str, str] = {}
     blobs: list[Fields] = []
@@ -223,6 +218,13 @@ def _draft_of_copied_writes(thread_id: str, written: CheckpointWrites) -> Writes
         ],
     }
     return WritesDraft(thread_id, fields, found, values)
+
+
+def _check_versions(versions: Mapping[str, Any]) -> None:
+    check_channels(versions)
+    if set(map(type, versions.values())) - {str}:
+        for channel, version in versions.items():
+            _version(channel, version)
 
 
 def _version(channel: str, version: object) -> str:

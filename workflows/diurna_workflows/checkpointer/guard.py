@@ -32,6 +32,11 @@ class Hold(Protocol):
         """Whether nobody else can have been given the thread so far."""
         ...
 
+    @property
+    def alone_since(self) -> float | None:
+        """Since when, by `now_seconds`, nobody else can have had the thread; none where that is not known."""
+        ...
+
     def keep(self) -> None:
         """Goes on holding, where it is time to say so."""
         ...
@@ -54,6 +59,7 @@ class SoleWriter:
 
     token = 0
     is_safe = True
+    alone_since = 0.0
 
     async def hold(self, thread_id: str) -> SoleWriter:
         """Always given."""
@@ -113,6 +119,7 @@ class _Held:
 
     def __init__(self, thread_id: str, lease: Lease, acquiring: AbstractAsyncContextManager[Lease]) -> None:
         self.token = lease.token
+        self.alone_since = lease.alone_since
         self._thread_id = thread_id
         self._lease = lease
         self._acquiring = acquiring

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import secrets
+import os
+import random
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import groupby
@@ -56,6 +58,9 @@ from diurna_workflows.metrics import CHECKPOINT_SECONDS
 
 PRUNE_STRATEGIES: Final = ("keep_latest", "delete")
 _PAGE_CHECKPOINTS: Final = 20
+_CHANCE: Final = random.Random()  # noqa: S311 - nobody gains from guessing a version
+"""Its own, which no program's `random.seed` makes repeat itself."""
+os.register_at_fork(after_in_child=_CHANCE.seed)
 _PUT, _PUT_WRITES, _GET = (CHECKPOINT_SECONDS.labels(operation) for operation in ("put", "put_writes", "get"))
 
 
@@ -153,8 +158,8 @@ class KafkaCheckpointSaver(BlockingTwins):
     async def holding(self, thread_id: str) -> AsyncGenerator[int]:
         """Holds the thread while the block lasts, also while nothing is written; yields the fencing token.
 
-        Raises `Conflict` where another holds it. Without this a thread is held from a write on until nothing was
-        written for a second.
+        Raises `Conflict` where another holds it. Without this a thread is held from a run's beginning, or from a
+        write on, until nothing was written for a second.
         """
         async with self._threads.holding(checked_thread(thread_id)) as thread:
             yield thread.hold.token
@@ -181,11 +186,12 @@ class KafkaCheckpointSaver(BlockingTwins):
             self.serde, place, config=config, checkpoint=checkpoint, metadata=metadata, new_versions=new_versions
         )
         draft.can_wait = goes_on(config)
-        await self._threads.outbox.room()
-        with _PUT.time():
-            async with self._steps.saving(draft) as saving:
-                self._threads.append(draft)
-                await saving.is_over
+        began = time.perf_counter()
+        try:
+            await self._threads.outbox.room()
+            await self._steps.save(draft, self._threads.append)
+        finally:
+            _PUT.observe(time.perf_counter() - began)
         return place.at(draft.checkpoint_id)
 
     async def aput_writes(
@@ -198,11 +204,12 @@ class KafkaCheckpointSaver(BlockingTwins):
         place = Place.of(config)
         draft = draft_of_writes(self.serde, place, writes, task_id, task_path)
         draft.can_wait = goes_on(config)
-        await self._threads.outbox.room()
-        with _PUT_WRITES.time():
-            async with self._steps.going_on(draft):
-                self._threads.append(draft)
-                await draft.done
+        began = time.perf_counter()
+        try:
+            await self._threads.outbox.room()
+            await self._steps.go_on(draft, self._threads.append)
+        finally:
+            _PUT_WRITES.observe(time.perf_counter() - began)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Deletes a thread with all its namespaces. A thread that is not there is no error."""
@@ -343,7 +350,7 @@ class KafkaCheckpointSaver(BlockingTwins):
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The next version of a channel: a number, and chance behind it, so that two branches never share a version."""
         number = 0 if current is None else int(str(current).partition(".")[0])
-        return f"{number + 1:010d}.{secrets.token_hex(4)}"
+        return f"{number + 1:010d}.{_CHANCE.getrandbits(32):08x}"
 
     # --- inside -----------------------------------------------------------------------------------------
 

@@ -9,8 +9,7 @@ durability "sync" or at its end, waits for the checkpoint itself.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from diurna_workflows.checkpointer.drafts import CheckpointDraft, WritesDraft
@@ -28,22 +27,14 @@ class _Step:
     is_over: asyncio.Future[None] | None = None
 
 
-class Saving:
-    """A checkpoint that is being saved. `is_over`: nobody needs to wait for it any longer."""
-
-    def __init__(self, is_over: asyncio.Future[None]) -> None:
-        self.is_over = is_over
-
-
 class Steps:
     """The steps of all runs under way."""
 
     def __init__(self) -> None:
         self._steps: dict[Key, _Step] = {}
 
-    @asynccontextmanager
-    async def saving(self, draft: CheckpointDraft) -> AsyncGenerator[Saving]:
-        """A checkpoint is saved within the block."""
+    async def save(self, draft: CheckpointDraft, append: Callable[[CheckpointDraft], None]) -> None:
+        """Saves a checkpoint, and returns once nobody needs to wait for it any longer."""
         key = (draft.thread_id, draft.checkpoint_ns, draft.checkpoint_id)
         step = self._steps.setdefault(key, _Step())
         step.saving += 1
@@ -54,21 +45,22 @@ class Steps:
         else:
             draft.done.add_done_callback(lambda done: _tell(is_over, done))
         try:
-            yield Saving(is_over)
+            append(draft)
+            await is_over
         finally:
             step.saving -= 1
             self._forget(key, step)
 
-    @asynccontextmanager
-    async def going_on(self, draft: WritesDraft) -> AsyncGenerator[None]:
-        """What follows a checkpoint is saved within the block, which is over once the checkpoint is durable too."""
+    async def go_on(self, draft: WritesDraft, append: Callable[[WritesDraft], None]) -> None:
+        """Saves what follows a checkpoint, and returns once the checkpoint is durable too."""
         key = (draft.thread_id, draft.checkpoint_ns, draft.checkpoint_id)
         step = self._steps.setdefault(key, _Step())
         step.writing += 1
         if step.is_over is not None and not step.is_over.done():
             step.is_over.set_result(None)
         try:
-            yield
+            append(draft)
+            await draft.done
             if step.saved is not None and not step.saved.done():
                 await asyncio.wait({step.saved})
             if step.saved is not None and not step.saved.cancelled():

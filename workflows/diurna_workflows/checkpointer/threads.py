@@ -1,8 +1,9 @@
 """The threads a saver writes to: each held by one writer, opened by looking whether it is still where the run began.
 
-A thread is held from its first write on and given back once nothing was written for a moment. So a dead writer is in
-the way for one lease at most, and a run whose nodes take long holds nothing meanwhile. What makes that safe is the
-look: whoever takes a thread up and finds that it moved on since is refused.
+A thread is held from a run's beginning, or from its first write on, and given back once nothing was written for a
+moment. So a dead writer is in the way for one lease at most, and a run whose nodes take long holds nothing meanwhile.
+What makes that safe is the look: whoever takes a thread up and finds that it moved on since is refused. A run's first
+read is that look too, where the log says that nobody else had the thread from before it was read.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from diurna.connection import Connection
+from diurna.leases import now_seconds
 from diurna_projections.threads import Found, Summary
 from diurna_schemas.errors import Conflict
 from diurna_schemas.ids import Position
@@ -48,6 +50,9 @@ class _Opening:
 
     drafts: list[Draft] = field(default_factory=list[Draft])
     task: asyncio.Task[OpenThread] | None = None
+    reading: asyncio.Task[Found] | None = None
+    """It is read meanwhile, and that was asked for at `asked_at`."""
+    asked_at: float = 0.0
 
 
 class Threads:
@@ -90,10 +95,17 @@ class Threads:
 
     async def begun(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Found:
         """As `get`, for a run that begins: it will write, so the thread is taken while it is read."""
-        reading = asyncio.create_task(self.get(thread_id, checkpoint_ns, checkpoint_id), name=f"read {thread_id}")
-        if self.known(thread_id) is None:
-            self._open_for(thread_id, None, reading=reading)
-        return await reading
+        if self.known(thread_id) is not None or thread_id in self._opening:
+            return await self.get(thread_id, checkpoint_ns, checkpoint_id)
+        self._open_for(thread_id, None)  # it begins first: what is read then is read while it listens
+        opening = self._opening[thread_id]
+
+        async def read() -> Found:
+            opening.asked_at = now_seconds()
+            return await self.get(thread_id, checkpoint_ns, checkpoint_id)
+
+        opening.reading = asyncio.create_task(read(), name=f"read {thread_id}")
+        return await opening.reading
 
     async def summary(self, thread_id: str) -> Summary:
         """The thread, with everything that was written to it before this moment, by anybody."""
@@ -220,6 +232,8 @@ class Threads:
 
     def _is_refused(self, draft: Draft, thread: OpenThread | None = None) -> bool:
         """Whether what a draft builds on is not there, or no longer the end of a thread that was just taken."""
+        if not self._lost and (thread is None or not thread.is_untouched):
+            return False
         place, base = _places_of(draft)
         if base is None:
             return False
@@ -235,21 +249,19 @@ class Threads:
             _remember(self._lost, place, error)
         draft.fail(error)
 
-    def _open_for(
-        self, thread_id: str, draft: Draft | None, *, reading: asyncio.Task[Found] | None = None
-    ) -> asyncio.Task[OpenThread]:
+    def _open_for(self, thread_id: str, draft: Draft | None) -> asyncio.Task[OpenThread]:
         opening = self._opening.setdefault(thread_id, _Opening())
         if draft is not None:
             opening.drafts.append(draft)
         if opening.task is None:
-            opening.task = asyncio.create_task(self._take(thread_id, reading, opening), name=f"open {thread_id}")
+            opening.task = asyncio.create_task(self._take(thread_id, opening), name=f"open {thread_id}")
             opening.task.add_done_callback(_retrieved)
         return opening.task
 
-    async def _take(self, thread_id: str, reading: asyncio.Task[Found] | None, opening: _Opening) -> OpenThread:
+    async def _take(self, thread_id: str, opening: _Opening) -> OpenThread:
         """Takes the thread and appends what waited for it; where that fails, all of it fails."""
         try:
-            thread = await self._taken(thread_id, reading)
+            thread = await self._taken(thread_id, opening)
         except BaseException as error:
             del self._opening[thread_id]
             for draft in opening.drafts:
@@ -263,7 +275,7 @@ class Threads:
             self._sweeping = asyncio.create_task(self._sweep(), name="diurna-release-threads")
         return thread
 
-    async def _taken(self, thread_id: str, reading: asyncio.Task[Found] | None) -> OpenThread:
+    async def _taken(self, thread_id: str, opening: _Opening) -> OpenThread:
         lost = self._open.pop(thread_id, None)
         if lost is not None:
             await lost.hold.release()
@@ -271,16 +283,14 @@ class Threads:
                 raise _lost(thread_id)
         hold = await self._guard.hold(thread_id)
         try:
-            if reading is not None:
-                await asyncio.wait({reading})  # most often that spares another look at the tables
-            return await self._looked(thread_id, hold)
+            return await self._looked(thread_id, hold, opening)
         except BaseException:
             await asyncio.shield(hold.release())
             raise
 
-    async def _looked(self, thread_id: str, hold: Hold) -> OpenThread:
+    async def _looked(self, thread_id: str, hold: Hold, opening: _Opening) -> OpenThread:
         """The thread as it is now that nobody else can write to it."""
-        summary = await self.summary(thread_id)
+        summary = await self._read_meanwhile(thread_id, hold, opening) or await self.summary(thread_id)
         token_before = 0 if summary.thread is None else summary.thread.token
         if token_before > hold.token:
             raise Conflict(
@@ -295,6 +305,20 @@ class Threads:
             if head is not None and head.checkpoint_id == newest:
                 thread.heads[namespace] = head
         return thread
+
+    async def _read_meanwhile(self, thread_id: str, hold: Hold, opening: _Opening) -> Summary | None:
+        """What was read while the thread was taken, where nobody else had it from before that was asked for."""
+        if opening.reading is None:
+            return None
+        await asyncio.wait({opening.reading})
+        if opening.reading.cancelled() or opening.reading.exception() is not None:
+            return None
+        if hold.alone_since is None or hold.alone_since > opening.asked_at:
+            return None
+        found = opening.reading.result()
+        if self._absent.pop(thread_id, None) is not None:
+            return Summary(None, None, {}, found.next)
+        return await self.reads.summary(thread_id)
 
     def _moved(self, base: Place, newest: str | None) -> Conflict | None:
         """What is wrong with a draft that builds on `base` where the thread's end is `newest`."""
