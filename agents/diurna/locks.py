@@ -68,11 +68,13 @@ class ResourceLockManager(Client):
             raise InvalidInput("address", address, "an http:// or postgresql:// address is expected")
 
     async def close(self) -> None:
-        """Waits until what is being given back is given back, and gives up the connection.
+        """Waits until what is being given back is free, and gives up the connection.
 
         Leases whose body still runs are left alone: they end with their bodies, or by themselves.
         """
         await asyncio.gather(*self._leaving, return_exceptions=True)
+        if self._connection is not None and self._connection.undecided:
+            await asyncio.wait(self._connection.undecided)
         reads, self._reads = self._reads, None
         if reads is not None:
             await reads.close()
