@@ -121,7 +121,7 @@ async def test_a_command_nobody_acknowledged_is_sent_again_and_is_one_lock(
         fault.lost_acknowledgements = 1
         await lease.renew()
         fault.lost_acknowledgements = 1
-    await eventually(lambda: types(memory).count("locks.command_repeated") >= 3)
+    await eventually(lambda: types(memory).count("locks.command_repeated") == 4)
     found = types(memory)
     assert [found.count(name) for name in ("resource.locked", "lock.renewed", "resource.unlocked")] == [1, 1, 1]
 
