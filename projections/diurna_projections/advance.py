@@ -42,19 +42,21 @@ def advance(topic: str, partition: int, head: Head, readings: Sequence[Reading])
     the head and the first of the others, or between two of them.
     """
     acceptor = Acceptor(head) if topic in CHAINED else None
+    is_accepted = Verdict.ACCEPTED
     has_gaps = topic in WITH_GAPS
     expected = head.next_offset
     accepted: list[Reading] = []
     repeated = 0
     for reading in readings:
-        offset = reading.record.offset
+        record = reading.record
+        offset = record.offset
         if offset < expected:
             repeated += 1
             continue
         if offset > expected and not has_gaps:
             raise OutOfStep(topic, partition, expected=expected, found=offset)
         expected = offset + 1
-        if acceptor is None or acceptor.accept(offset, reading.record.headers) is Verdict.ACCEPTED:
+        if acceptor is None or acceptor.accept(offset, record.headers) is is_accepted:
             accepted.append(reading)
     if acceptor is None:
         return Advance(head.past(expected - 1), accepted, repeated)

@@ -24,6 +24,7 @@ class Rows(Generic[Row]):
 
     def __init__(self, table: Table[Row]) -> None:
         self.table = table
+        self._key_columns = table.key_columns
         self.changed: dict[Key, Row | None] = {}
         self._rows: dict[Key, Row] = {}
         self._groups: dict[Any, dict[Key, Row]] | None = {} if table.is_grouped else None
@@ -41,9 +42,10 @@ class Rows(Generic[Row]):
 
     def put(self, row: Row) -> None:
         """Writes a row."""
-        key = row[: self.table.key_columns]
-        self.changed[key] = row
-        self._keep(key, row)
+        key = row[: self._key_columns]
+        self.changed[key] = self._rows[key] = row
+        if self._groups is not None:
+            self._groups.setdefault(key[0], {})[key] = row
 
     def remove(self, *key: Any) -> None:
         """Takes a row away, where it is there."""
@@ -62,7 +64,10 @@ class Rows(Generic[Row]):
     def load(self, found: Iterable[Row]) -> None:
         """Makes stored rows known: no change."""
         for row in found:
-            self._keep(row[: self.table.key_columns], row)
+            key = row[: self._key_columns]
+            self._rows[key] = row
+            if self._groups is not None:
+                self._groups.setdefault(key[0], {})[key] = row
 
     def __iter__(self) -> Iterator[Row]:
         """All known rows, in order of their keys."""
@@ -70,11 +75,6 @@ class Rows(Generic[Row]):
 
     def __len__(self) -> int:
         return len(self._rows)
-
-    def _keep(self, key: Key, row: Row) -> None:
-        self._rows[key] = row
-        if self._groups is not None:
-            self._groups.setdefault(key[0], {})[key] = row
 
 
 class Logged:

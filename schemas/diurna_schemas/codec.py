@@ -24,6 +24,7 @@ _write = cast("Callable[[io.BytesIO, JsonSchema, dict[str, Any]], None]", fastav
 _read = cast("Callable[[io.BytesIO, Any, JsonSchema | None], Any]", fastavro.schemaless_reader)
 
 _PREFIX = struct.Struct(">bI")
+_PREFIX_BYTES: Final = _PREFIX.size
 MAGIC: Final = 0
 
 
@@ -73,10 +74,11 @@ class Codec:
         Raises `UnknownSchema` where the id is not known (yet), `Unreadable` where the bytes are broken or a field
         has a value that is not allowed.
         """
-        schema_id = schema_id_of(value)
-        reader = self._readers.get(schema_id)
-        if reader is None or value is None:
-            raise UnknownSchema(schema_id)
+        if value is None or len(value) < _PREFIX_BYTES or value[0] != MAGIC:
+            raise UnknownSchema(schema_id_of(value))
+        reader = self._readers.get(int.from_bytes(value[1:5], "big"))
+        if reader is None:
+            raise UnknownSchema(schema_id_of(value))
         return reader(value)
 
 
@@ -84,7 +86,7 @@ def schema_id_of(value: bytes | None) -> int:
     """The schema id of a value in the wire format. Raises `Unreadable` where it is not in that format."""
     if value is None:
         raise Unreadable("the value is null, a record was expected")
-    if len(value) < _PREFIX.size or value[0] != MAGIC:
+    if len(value) < _PREFIX_BYTES or value[0] != MAGIC:
         raise Unreadable(f"not in the Confluent wire format: the value begins with {value[:8]!r}")
     return int.from_bytes(value[1:5], "big")
 
@@ -103,7 +105,7 @@ def _reader(record: type[Part], writer: JsonSchema) -> Callable[[bytes], Part]:
             record.model_rebuild()
             validate = record.__pydantic_validator__.validate_python
         buffer = io.BytesIO(value)
-        buffer.seek(_PREFIX.size)
+        buffer.seek(_PREFIX_BYTES)
         try:
             fields = _read(buffer, written, wanted)
         except Exception as error:  # fastavro raises whatever the bytes provoke
@@ -111,9 +113,10 @@ def _reader(record: type[Part], writer: JsonSchema) -> Callable[[bytes], Part]:
         if buffer.tell() != len(value):
             raise Unreadable(f"bytes are left over after the {record.__name__}")
         try:
-            return cast("Part", validate(fields if lift is None else lift(fields)))
+            part: Part = validate(fields if lift is None else lift(fields))
         except ValidationError as error:
             raise Unreadable(f"{record.__name__}: {describe(error)}") from error
+        return part
 
     return read
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, cast, get_args
+from typing import Any, Final, get_args
 
 import orjson
 
@@ -185,9 +185,9 @@ def _object(field: str, text: str) -> dict[str, Any]:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
         raise Unreadable(f"{field} is no JSON: {error}") from error
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         raise Unreadable(f"{field} is no JSON object: {shown(text)}")
-    return cast("dict[str, Any]", value)
+    return value  # pyright: ignore[reportUnknownVariableType]
 
 
 def _needs(event: WorkflowStateUpdated | _Changed) -> tuple[Need, ...]:

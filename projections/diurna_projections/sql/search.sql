@@ -1,5 +1,8 @@
 -- Indexes that only readers need: left out while the table is filled in bulk, for each costs as much as the row.
 
+-- name: events_by_place
+create unique index if not exists events_by_place on events (topic, partition, record_offset)
+
 -- name: events_by_time
 create index if not exists events_by_time on events (at_ms, topic, partition, record_offset)
 

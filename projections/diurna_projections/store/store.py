@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
 from typing import Final, Self
 
 from diurna_projections import rows
 from diurna_projections.errors import OutOfStep, Overtaken
 from diurna_projections.folds import fold, needs_of
 from diurna_projections.folds.dead_letters import letter_of
-from diurna_projections.logged import lines_of
+from diurna_projections.logged import packed
 from diurna_projections.records import Reading
 from diurna_projections.store.checksums import Checksums
 from diurna_projections.store.database import SCHEMA, Connection, Database, translated
@@ -34,6 +37,7 @@ _OVERTAKEN_MAX: Final = 10
 """So often another writer may be faster before somebody else must decide what to do about it."""
 _LEAVE_RECORDS_MIN: Final = 20_000
 _INDEX_SECONDS_MAX: Final = 3_600.0
+_PLACE: Final = attrgetter("record.topic", "record.partition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +85,7 @@ class Store:
         self.database = database
         self._sink = dead_letters
         self._kept = Kept()
+        self._indexing = asyncio.Lock()
 
     @classmethod
     async def connect(
@@ -111,11 +116,22 @@ class Store:
             await connection.execute(f"drop schema if exists {self.database.schema} cascade")
 
     async def index_search(self) -> None:
-        """Makes the indexes readers search events by, where they are missing."""
-        async with self.database.connection() as connection, translated("index"), connection.transaction():
+        """Makes the indexes readers search events by, where they are missing: two at a time."""
+        async with (
+            self._indexing,
+            self.database.connection() as connection,
+            self.database.connection() as other,
+            translated("index"),
+            connection.transaction(),
+        ):
             await connection.execute("select pg_advisory_xact_lock(hashtext('diurna search ' || current_schema()))")
-            for statement in _SEARCH.values():
-                await connection.execute(statement, timeout=_INDEX_SECONDS_MAX)
+            waiting = list(_SEARCH.values())
+            ends = await asyncio.gather(
+                _execute_all(connection, waiting), _execute_all(other, waiting), return_exceptions=True
+            )
+            for error in ends:
+                if error is not None:
+                    raise error
 
     async def leave_search(self, lag_records: int) -> None:
         """Drops those indexes where so many records are to come that making them anew is quicker than keeping them."""
@@ -169,20 +185,20 @@ class Store:
         ):
             self._kept.forget()
             moves.begin(await self._kept.heads(side, sorted(places), locking=connection))
-            await copy(connection, self._lines(side, moves, batches))
+            await copy(connection, self._packed(side, moves, batches))
             await write_at_once(connection, self._kept.tables, moves.rows())
         self._kept.settle(moves.heads, 0)
         self._kept.forget()  # it holds a whole stretch
         return Applied.of(moves)
 
-    async def _lines(
+    async def _packed(
         self, side: Connection, moves: Moves, batches: AsyncIterable[Sequence[Reading]]
     ) -> AsyncGenerator[bytes]:
-        """Folds the batches, and gives the lines of their events meanwhile."""
+        """Folds the batches, and gives their events, packed, meanwhile."""
         logged = self._kept.tables.events.records
         async for readings in batches:
             await self._fold(await self._accepted(side, moves, readings), moves)
-            yield lines_of(logged)
+            yield packed(logged)
             logged.clear()
 
     async def checksums(self) -> Checksums:
@@ -226,8 +242,8 @@ class Store:
     async def _accepted(self, connection: Connection, moves: Moves, readings: Sequence[Reading]) -> list[Reading]:
         """Those that count, and the rows that folding them will look at at hand."""
         by_place: dict[Place, list[Reading]] = {}
-        for reading in readings:
-            by_place.setdefault((reading.record.topic, reading.record.partition), []).append(reading)
+        for place, run in groupby(readings, key=_PLACE):
+            by_place.setdefault(place, []).extend(run)
         if new := moves.missing(by_place):
             moves.begin(await self._kept.heads(connection, new))
         accepted = [reading for place in sorted(by_place) for reading in moves.over(place, by_place[place])]
@@ -252,3 +268,9 @@ class Store:
         except BaseException:
             self._kept.forget()
             raise
+
+
+async def _execute_all(connection: Connection, waiting: list[str]) -> None:
+    """Executes statement after statement until none waits any more; another may be taking from the same list."""
+    while waiting:
+        await connection.execute(waiting.pop(0), timeout=_INDEX_SECONDS_MAX)

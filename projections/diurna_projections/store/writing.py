@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Sequence
 from typing import Any, Final
 
 from diurna_projections import rows
-from diurna_projections.logged import lines_of, row_of
+from diurna_projections.logged import COPY_HEAD, COPY_TAIL, packed, row_of
 from diurna_projections.records import LogRecord
 from diurna_projections.store.database import Connection, columns_of
 from diurna_projections.store.moves import Move
@@ -16,7 +16,7 @@ from diurna_projections.tables import Tables
 
 _COPY_RECORDS_MIN: Final = 200
 """From so many events on COPY is quicker than an insert."""
-_LINES: Final = 1_000
+_PART_RECORDS: Final = 1_000
 """So many are sent at a time."""
 
 
@@ -31,13 +31,13 @@ async def write(connection: Connection, tables: Tables, moves: Sequence[Move]) -
         return
     async with connection.transaction():
         await write_at_once(connection, tables, moves)  # first: who was overtaken need not copy anything
-        await copy(connection, _lines(records))
+        await copy(connection, _parts(records))
 
 
-async def copy(connection: Connection, lines: AsyncIterable[bytes]) -> None:
-    """Copies lines of records into the table of events while they are made."""
+async def copy(connection: Connection, parts: AsyncIterable[bytes]) -> None:
+    """Copies packed records into the table of events while they are made."""
     columns = list(rows.EVENTS.columns)
-    await connection.copy_to_table(rows.EVENTS.name, source=lines, columns=columns, format="text")
+    await connection.copy_to_table(rows.EVENTS.name, source=_framed(parts), columns=columns, format="binary")
 
 
 async def write_at_once(
@@ -66,6 +66,13 @@ async def write_at_once(
     await connection.execute(write_all(tuple(changes)), *arguments)
 
 
-async def _lines(records: Sequence[LogRecord]) -> AsyncGenerator[bytes]:
-    for start in range(0, len(records), _LINES):
-        yield lines_of(records[start : start + _LINES])
+async def _parts(records: Sequence[LogRecord]) -> AsyncGenerator[bytes]:
+    for start in range(0, len(records), _PART_RECORDS):
+        yield packed(records[start : start + _PART_RECORDS])
+
+
+async def _framed(parts: AsyncIterable[bytes]) -> AsyncGenerator[bytes]:
+    yield COPY_HEAD
+    async for part in parts:
+        yield part
+    yield COPY_TAIL

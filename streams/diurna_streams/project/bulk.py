@@ -9,6 +9,8 @@ import asyncio
 import gc
 from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import contextmanager
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 import structlog
@@ -30,10 +32,12 @@ STRETCH_BYTES_MAX: Final = 128 * 1024 * 1024
 HAND_OVER_LAG_RECORDS: Final = 500
 """So close to the end the live stream takes over."""
 _PATIENCE_MS: Final = 50
-_READ_RECORDS_MAX: Final = 1_000
+_READ_RECORDS_MAX: Final = 200
+"""So many go through all stages at a time: each has dozens of objects, which are to be in the cache still."""
 _CAREFUL_RECORDS_MAX: Final = 500
 _IDLE_READS_MAX: Final = 50
 _RETRY_SECONDS: Final = 0.5
+_PLACE: Final = attrgetter("topic", "partition")
 
 
 Told = Callable[[int], None]
@@ -176,14 +180,12 @@ class _Reading:
 
     def _below_the_ends(self, found: list[Record]) -> list[Record]:
         """What is to be projected of these; those that reached their end are noted."""
-        by_place: dict[TopicPartition, list[Record]] = {}
-        for record in found:
-            by_place.setdefault(TopicPartition(record.topic, record.partition), []).append(record)
         kept: list[Record] = []
-        for place, records in by_place.items():
+        for (topic, partition), run in groupby(found, key=_PLACE):
+            records, place = list(run), TopicPartition(topic, partition)
             end = self._ends[place]
             if records[-1].offset + 1 >= end:
                 self._missing.discard(place)
-                records = [record for record in records if record.offset < end]  # noqa: PLW2901 - a part of them
+                records = [record for record in records if record.offset < end]
             kept += records
         return kept
