@@ -53,6 +53,11 @@ class Codec:
             raise Unreadable(f"schema id {schema_id} describes {name!r}, which is no record of Diurna")
         self._readers[schema_id] = _reader(record, schema)
 
+    @property
+    def ids(self) -> dict[str, int]:
+        """The schema id of each full name, as it was given: another codec made of it writes the same bytes."""
+        return {name: _PREFIX.unpack(prefix)[1] for name, prefix in self._prefixes.items()}
+
     def knows(self, schema_id: int) -> bool:
         """Whether records with this schema id can be decoded."""
         return schema_id in self._readers

@@ -50,9 +50,10 @@ class PlainConnection(BaseConnection):
 class Database:
     """A pool of connections whose statements see one Postgres schema."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], schema: str) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], schema: str, url: str) -> None:
         self._pool = pool
         self.schema = schema
+        self.url = url
 
     @classmethod
     async def connect(
@@ -80,7 +81,7 @@ class Database:
                     "synchronous_commit": "on" if is_durable else "off",
                 },
             )
-        return cls(pool, schema)
+        return cls(pool, schema, url)
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:

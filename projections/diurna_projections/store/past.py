@@ -76,7 +76,7 @@ class PastDatabase(Database):
                     "default_transaction_read_only": "off",
                 },
             )
-        found = cls(pool, schema)
+        found = cls(pool, schema, url)
         try:
             async with found.connection() as connection, translated("fold the past"):
                 await _fill(connection, schema, moment, scope, codec)

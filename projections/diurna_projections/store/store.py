@@ -56,6 +56,11 @@ class Applied:
         accepted = moves.accepted - moves.dead_letters
         return cls(accepted, moves.repeated, moves.duplicates, moves.aliens, moves.dead_letters)
 
+    @property
+    def records(self) -> int:
+        """How many the positions moved over."""
+        return self.accepted + self.duplicates + self.aliens + self.dead_letters
+
     def __add__(self, other: Applied) -> Applied:
         return Applied(
             self.accepted + other.accepted,
@@ -102,6 +107,11 @@ class Store:
             url, schema=schema, connections_max=connections_max, name="diurna-projector", is_durable=is_durable
         )
         return cls(database, dead_letters=dead_letters)
+
+    @property
+    def writes_dead_letters(self) -> bool:
+        """Whether what cannot be projected is written down anywhere but in the tables."""
+        return self._sink is not None
 
     async def migrate(self) -> list[str]:
         """Makes the tables where they are missing, and returns the names of the migrations that were applied."""

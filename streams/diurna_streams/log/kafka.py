@@ -46,6 +46,11 @@ class KafkaLog(Log):
         self._query: AIOKafkaConsumer | None = None
         self._query_lock = asyncio.Lock()
 
+    @property
+    def bootstrap_servers(self) -> str:
+        """Where it is, for another one of it."""
+        return self._servers
+
     def _name(self, role: str) -> str:
         return f"{self._client_id}-{role}-{next(self._numbers)}"
 

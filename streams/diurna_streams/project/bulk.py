@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import contextmanager
 from itertools import groupby
 from operator import attrgetter
@@ -17,10 +17,10 @@ import structlog
 
 from diurna_projections.errors import OutOfStep
 from diurna_projections.records import Reading
-from diurna_projections.store import Applied
 from diurna_schemas.errors import Refused, Unavailable
 from diurna_streams.log.port import Log, Reader, Record, TopicPartition
 from diurna_streams.project import metrics
+from diurna_streams.project.hands import Told, share_out
 from diurna_streams.project.places import Places, places_of
 from diurna_streams.project.writer import Writer
 
@@ -40,10 +40,6 @@ _RETRY_SECONDS: Final = 0.5
 _PLACE: Final = attrgetter("topic", "partition")
 
 
-Told = Callable[[int], None]
-"""Is told how many records were projected since it was told last."""
-
-
 async def catch_up(
     log: Log,
     writer: Writer,
@@ -51,14 +47,18 @@ async def catch_up(
     *,
     hand_over_lag_records: int = HAND_OVER_LAG_RECORDS,
     told: Told = lambda _: None,
+    processes: int = 1,
 ) -> int:
     """Projects until the end is so near, and returns how many records it projected.
 
+    A long way is shared out among so many `processes`, where that is more than one.
+
     Raises `OutOfStep` where the log or another projector moved the positions backwards.
     """
-    count = 0
     places = await places_of(log, writer.store, partitions)
     await writer.store.leave_search(places.lag)
+    if count := await share_out(log, writer, places, told, processes=processes):
+        places = await places_of(log, writer.store, partitions)
     while places.lag > hand_over_lag_records:
         count += await project_to(places.ends, log, writer, told=told)
         places = await places_of(log, writer.store, partitions)
@@ -115,7 +115,7 @@ async def _quickly(reading: _Reading, writer: Writer) -> int:
     await reading.start()
     count = 0
     while reading.goes_on:
-        count += _projected(await writer.load(reading.places, reading.stretch()))
+        count += (await writer.load(reading.places, reading.stretch())).records
     return count
 
 
@@ -124,12 +124,8 @@ async def _carefully(reading: _Reading, writer: Writer) -> int:
     await reading.start()
     count = 0
     async for readings in reading.stretch(records_max=_CAREFUL_RECORDS_MAX):
-        count += _projected(await writer.write([one.record for one in readings], readings))
+        count += (await writer.write([one.record for one in readings], readings)).records
     return count
-
-
-def _projected(applied: Applied) -> int:
-    return applied.accepted + applied.duplicates + applied.aliens + applied.dead_letters
 
 
 class _Reading:

@@ -26,6 +26,7 @@ from diurna_streams.project import metrics
 from diurna_streams.project.bulk import catch_up
 from diurna_streams.project.faust_app import running
 from diurna_streams.project.graves import Graves
+from diurna_streams.project.hands import hands
 from diurna_streams.project.intake import Intake
 from diurna_streams.project.options import ProjectorOptions
 from diurna_streams.project.places import partitions_of, places_of
@@ -80,7 +81,7 @@ async def run_projector(
             places = await places_of(log, store, partitions)
             metrics.behind(places.lag_by_topic(), waiting.look(places, asyncio.get_running_loop().time()))
             if places.lag > options.bulk_lag_records:
-                await catch_up(log, writer, partitions)
+                await catch_up(log, writer, partitions, processes=hands())
             await store.index_search()  # a process that was killed in bulk has left them out
             live = _Live(options, log, writer, partitions, waiting, on_doubt=on_doubt, on_committed=on_committed)
             await live.run(stop, ready)

@@ -25,6 +25,11 @@ class Understanding:
         self._learn = learn
         self._unknown: dict[int, float] = {}
 
+    @property
+    def schema_ids(self) -> dict[str, int]:
+        """The schema id of each record of ours."""
+        return self._codec.ids
+
     async def read(self, records: Sequence[LogRecord]) -> list[Reading]:
         """Decodes the records. Raises `Unavailable` where the registry has to be asked and does not answer."""
         readings = understood(self._codec, records)

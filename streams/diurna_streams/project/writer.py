@@ -29,6 +29,11 @@ class Writer:
         self.store = store
         self._understanding = understanding
 
+    @property
+    def schema_ids(self) -> dict[str, int]:
+        """The schema id of each record it can write and read."""
+        return self._understanding.schema_ids
+
     async def understand(self, records: Sequence[LogRecord]) -> list[Reading]:
         """The records decoded. Raises `Unavailable` where the registry has to be asked and does not answer."""
         return await self._understanding.read(records)

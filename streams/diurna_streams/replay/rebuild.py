@@ -24,6 +24,7 @@ from diurna_schemas.ids import Position
 from diurna_streams.decide.follower import Learn
 from diurna_streams.log.port import Log, TopicPartition
 from diurna_streams.project.bulk import catch_up, project_to
+from diurna_streams.project.hands import hands
 from diurna_streams.project.places import partitions_of, places_of
 from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
@@ -84,7 +85,9 @@ class Replay:
             return await self._made.checksums()
         progress.expect((await places_of(self._log, self._made, self._partitions)).lag)
         writer = self._writer()
-        await catch_up(self._log, writer, self._partitions, hand_over_lag_records=0, told=progress.advance)
+        await catch_up(
+            self._log, writer, self._partitions, hand_over_lag_records=0, told=progress.advance, processes=hands()
+        )
         return await self._made.checksums()
 
     async def verify(self, progress: Progress) -> Comparison:
