@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import asdict
 
+import orjson
 import pytest
 
 from diurna_projections.memory import MemoryTables
@@ -11,7 +15,8 @@ from diurna_projections.store import Store
 from diurna_schemas.records import DeadLetter
 from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.project.bulk import catch_up
-from diurna_streams.project.hands import share_out
+from diurna_streams.project.hand import EXIT_ALONE
+from diurna_streams.project.hands import Share, share_out
 from diurna_streams.project.places import partitions_of, places_of
 from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
@@ -82,3 +87,26 @@ async def test_every_dead_letter_is_written_down_by_who_gave_out_the_shares(
     assert (await store.checksums()).tables == expected.checksums()
     assert len(letters) >= len(expected.tables.dead_letters) > 0
     await store.close()
+
+
+async def test_a_process_ends_with_the_one_whose_work_it_does() -> None:
+    asked = asyncio.Event()
+
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as postgres:
+        address = f"127.0.0.1:{postgres.sockets[0].getsockname()[1]}"
+        share = Share("127.0.0.1:1", f"postgresql://{address}/none", "diurna", {}, False, [("locks.events", 0, 1)])
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "diurna_streams.project.hand", stdin=asyncio.subprocess.PIPE
+        )
+        assert process.stdin is not None
+        process.stdin.write(orjson.dumps(asdict(share)) + b"\n")
+        async with asyncio.timeout(60):
+            await asked.wait()
+            assert process.returncode is None
+            process.stdin.close()
+            assert await process.wait() == EXIT_ALONE

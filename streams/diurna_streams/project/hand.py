@@ -27,6 +27,7 @@ from diurna_streams.project.writer import Writer
 
 _TOLD_RECORDS: Final = 5_000
 _EXIT_UNUSUAL: Final = 1
+EXIT_ALONE: Final = 2
 
 
 class Unusual(Exception):
@@ -95,7 +96,7 @@ def _say(what: dict[str, int]) -> None:
 async def _main() -> None:
     share = Share(**orjson.loads(sys.stdin.buffer.readline()))
     # Nothing more comes: what can be read is the end, and then nobody is there any more whose work this is.
-    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), os._exit, _EXIT_UNUSUAL)
+    asyncio.get_running_loop().add_reader(sys.stdin.fileno(), os._exit, EXIT_ALONE)
     await project(share)
 
 

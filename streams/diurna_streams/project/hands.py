@@ -31,8 +31,8 @@ logger = structlog.get_logger(__name__)
 Told = Callable[[int], None]
 """Is told how many records were projected since it was told last."""
 
-SHARE_RECORDS_MIN: Final = 100_000
-"""For less than this a process is not worth its start."""
+SHARE_RECORDS_MIN: Final = 200_000
+"""For less than this a process is not worth its start, which costs as much as some 40,000 records."""
 
 
 def hands() -> int:
