@@ -191,12 +191,15 @@ class Store:
             self.database.connection() as side,
             self.database.connection() as connection,
             translated("load records"),
-            connection.transaction(),
         ):
-            self._kept.forget()
-            moves.begin(await self._kept.heads(side, sorted(places), locking=connection))
-            await copy(connection, self._packed(side, moves, batches))
-            await write_at_once(connection, self._kept.tables, moves.rows())
+            async with connection.transaction():
+                self._kept.forget()
+                moves.begin(await self._kept.heads(side, sorted(places), locking=connection))
+                await copy(connection, self._packed(side, moves, batches))
+                await write_at_once(connection, self._kept.tables, moves.rows())
+            # Plans made while a table was empty pass by its indexes, and are kept until Postgres knows better.
+            if changed := [keyed.table.name for keyed in self._kept.tables.keyed() if keyed.changed]:
+                await side.execute(f"analyze {', '.join(changed)}")
         self._kept.settle(moves.heads, 0)
         self._kept.forget()  # it holds a whole stretch
         return Applied.of(moves)
