@@ -12,7 +12,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 WORKERS: Final = 2
-"""As many as cores. Three were tried: 17:05 minutes instead of 18:20, for a fifth more work, and slower for each test."""
+"""As many as cores. With three it took 17:05 minutes instead of 18:20, and a fifth more work."""
 _SHARED_STACK: Final = re.compile(r"\bdiurna: (Any|Commands)\b")
 """How a test asks for the one stack of real processes: all that do run where it was started."""
 _FOLDERS: Final = ("integration", "chaos", "contract", "linearizability", "simulation")
