@@ -186,5 +186,28 @@ async def test_a_bench_tells_of_each_measurement(monkeypatch: pytest.MonkeyPatch
     ]
 
 
+def test_what_is_measured_may_log_and_the_output_is_the_figures_alone() -> None:
+    """In a process of its own: how a process logs is set once."""
+    measured = """
+import sys
+import structlog
+from diurna_deploy import cli
+from diurna_deploy.bench import suite
+from diurna_deploy.cli.app import app
+
+async def loud(*_):
+    structlog.get_logger().info("projecting")
+    structlog.get_logger().warning("a warning")
+    return {"median_ms": 1.5}
+
+suite.BENCHES["w1"] = loud
+sys.argv = ["diurna", "bench", "w1", "--json"]
+sys.exit(cli.run(app))
+"""
+    found = subprocess.run([sys.executable, "-c", measured], capture_output=True, text=True, check=True, timeout=60)
+    assert json.loads(found.stdout) == {"w1": {"median_ms": 1.5}}
+    assert "a warning" in found.stderr
+
+
 def test_the_benches_that_are_offered_are_those_there_are() -> None:
     assert tuple(suite.BENCHES) == NAMES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, cast
 
@@ -28,10 +29,13 @@ def bench(
     rounds: Annotated[int, typer.Option(min=1, max=100, help="Interleaved rounds.")] = 3,
 ) -> None:
     """Measures the running stack: medians of interleaved rounds, each beside its reference."""
+    from diurna_deploy import logs
     from diurna_deploy.bench.suite import measure
     from diurna_deploy.settings import Settings
     from diurna_deploy.telling import telling
 
+    # What is measured logs as it always does; the standard output is for the figures.
+    logs.configure(process="bench", level="warning", as_json=False, stream=sys.stderr)
     settings = Settings.load(state_dir=session.state_dir)
     with telling("bench", "measurements") as told:
         found = asyncio.run(measure(names or [], settings=settings, rounds=rounds, told=told))
