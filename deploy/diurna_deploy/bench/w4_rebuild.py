@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import Any, Final
 
 import psutil
 
 from diurna_deploy.bench.w4_projector import filled
+from diurna_streams.project.hands import HAND
 
 PARTS: Final = 4
 
@@ -45,9 +47,19 @@ class _Course:
 
     def advance(self, records: int) -> None:
         self._done += records
-        self._most_mb = max(self._most_mb, self._process.memory_info().rss / 2**20)
+        self._most_mb = max(self._most_mb, _memory_mb(self._process))
         if self._done >= self._part * (len(self.rates) + 1):
             now = time.perf_counter()
             self.rates.append((self._done - self._counted) / (now - self._began))
             self.memory_mb.append(self._most_mb)
             self._began, self._counted, self._most_mb = now, self._done, 0.0
+
+
+def _memory_mb(process: psutil.Process) -> float:
+    """Of a process and of those that do a part of its work."""
+    found = process.memory_info().rss
+    for child in process.children():
+        with suppress(psutil.Error):  # it may just have ended
+            if HAND in child.cmdline():
+                found += child.memory_info().rss
+    return float(found) / 2**20

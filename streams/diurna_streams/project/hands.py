@@ -35,6 +35,10 @@ SHARE_RECORDS_MIN: Final = 200_000
 """For less than this a process is not worth its start, which costs as much as some 40,000 records."""
 
 
+HAND: Final = "diurna_streams.project.hand"
+"""The module that such a process runs."""
+
+
 def hands() -> int:
     """As many as this machine has."""
     return os.cpu_count() or 1
@@ -107,7 +111,7 @@ async def _done(share: Share, told: Told) -> int:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "diurna_streams.project.hand",
+        HAND,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # it ends with this one, whose work it does, and not by a signal of its own
