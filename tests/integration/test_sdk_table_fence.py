@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import asyncpg
 import pytest
@@ -26,11 +26,15 @@ async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
         yield found
 
 
-async def release(pool: asyncpg.Pool, token: int, pause: float = 0) -> None:
-    """What a holder does: its check and its work in one transaction."""
+async def release(
+    pool: asyncpg.Pool, token: int, pause: float = 0, between: Callable[[], Awaitable[None]] | None = None
+) -> None:
+    """What a holder does: its check and its work in one transaction, and something `between` them."""
     async with pool.acquire() as connection, connection.transaction():
         await GUARD.check(connection, "repo:x", token)
         await asyncio.sleep(pause)
+        if between is not None:
+            await between()
         await connection.execute("insert into releases (token) values ($1)", token)
 
 
@@ -48,14 +52,18 @@ async def test_a_stale_token_s_transaction_writes_nothing(pool: asyncpg.Pool) ->
 
 
 async def test_a_later_holder_waits_for_the_transaction_of_an_earlier_one(pool: asyncpg.Pool) -> None:
-    async def is_inside() -> bool:
-        here = "datname = current_database() and state = 'idle in transaction'"  # others work on this server too
+    async def waits() -> bool:
+        here = "datname = current_database() and wait_event_type = 'Lock'"  # others work on this server too
         return bool(await pool.fetchval(f"select count(*) from pg_stat_activity where {here}"))
 
-    earlier = asyncio.create_task(release(pool, 1, pause=0.3))
-    await eventually(is_inside)
-    await release(pool, 2)
-    await earlier
+    later: list[asyncio.Task[None]] = []
+
+    async def another_comes() -> None:
+        later.append(asyncio.create_task(release(pool, 2)))
+        await eventually(waits)
+
+    await release(pool, 1, between=another_comes)
+    await asyncio.gather(*later)
     assert await written(pool) == [1, 2]
 
 
