@@ -48,7 +48,7 @@ class Connection:
         self.sender = Sender(log, codec, source=source, clock_ms=clock_ms)
         self.tail = Tail(log, codec, heads=heads, learn=learn)
         self.undecided: set[asyncio.Future[None]] = set()
-        """What was written without waiting for its decision; who reads what that changes waits for these first."""
+        """What was written without waiting for its decision."""
         self._owns_log = owns_log
 
     @classmethod
@@ -108,6 +108,11 @@ class Connection:
                 return await self._answer(command, correlation_id, traceparent)
         except TimeoutError as error:
             raise TimedOut(f"{command.type_name} {command.command_id}", timeout) from error
+
+    async def all_decided(self) -> None:
+        """Waits for the decisions nobody waited for: who reads what they change is not to find it as it was."""
+        if self.undecided:
+            await asyncio.wait(self.undecided)
 
     async def first_answer(self, command: Command, repeated: Seen) -> Answer:
         """What a command became when it was decided for the first time, given the event that says it was repeated."""

@@ -73,8 +73,8 @@ class ResourceLockManager(Client):
         Leases whose body still runs are left alone: they end with their bodies, or by themselves.
         """
         await asyncio.gather(*self._leaving, return_exceptions=True)
-        if self._connection is not None and self._connection.undecided:
-            await asyncio.wait(self._connection.undecided)
+        if self._connection is not None:
+            await self._connection.all_decided()
         reads, self._reads = self._reads, None
         if reads is not None:
             await reads.close()
@@ -247,8 +247,7 @@ class ResourceLockManager(Client):
             if value is not None:
                 checked_id(field, value)
         connection = await self._connected()
-        if connection.undecided:  # nobody is to find held what this process gave back
-            await asyncio.wait(connection.undecided)
+        await connection.all_decided()
         if self._reads is None:
             self._reads = await self._reads_of(connection)
         numbers = range(PARTITIONS) if resource_id is None else [partition_of(resource_id)]

@@ -43,9 +43,8 @@ class Rows(Generic[Row]):
     def put(self, row: Row) -> None:
         """Writes a row."""
         key = row[: self._key_columns]
-        self.changed[key] = self._rows[key] = row
-        if self._groups is not None:
-            self._groups.setdefault(key[0], {})[key] = row
+        self.changed[key] = row
+        self._keep(key, row)
 
     def remove(self, *key: Any) -> None:
         """Takes a row away, where it is there."""
@@ -64,10 +63,12 @@ class Rows(Generic[Row]):
     def load(self, found: Iterable[Row]) -> None:
         """Makes stored rows known: no change."""
         for row in found:
-            key = row[: self._key_columns]
-            self._rows[key] = row
-            if self._groups is not None:
-                self._groups.setdefault(key[0], {})[key] = row
+            self._keep(row[: self._key_columns], row)
+
+    def _keep(self, key: Key, row: Row) -> None:
+        self._rows[key] = row
+        if self._groups is not None:
+            self._groups.setdefault(key[0], {})[key] = row
 
     def __iter__(self) -> Iterator[Row]:
         """All known rows, in order of their keys."""

@@ -79,11 +79,10 @@ class Codec:
         Raises `UnknownSchema` where the id is not known (yet), `Unreadable` where the bytes are broken or a field
         has a value that is not allowed.
         """
-        if value is None or len(value) < _PREFIX_BYTES or value[0] != MAGIC:
-            raise UnknownSchema(schema_id_of(value))
-        reader = self._readers.get(int.from_bytes(value[1:5], "big"))
-        if reader is None:
-            raise UnknownSchema(schema_id_of(value))
+        schema_id = schema_id_of(value)
+        reader = self._readers.get(schema_id)
+        if reader is None or value is None:
+            raise UnknownSchema(schema_id)
         return reader(value)
 
 

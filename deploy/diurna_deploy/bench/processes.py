@@ -31,6 +31,11 @@ async def started(module: str, role: str, *arguments: str) -> Process:
     )
 
 
+async def outcome(module: str, role: str, *arguments: str) -> Any:
+    """Starts a process, and returns what it measured by itself."""
+    return await measured(await started(module, role, *arguments), role)
+
+
 @asynccontextmanager
 async def running(module: str, role: str, *arguments: str) -> AsyncGenerator[Process]:
     """A process that has said that it is ready; stopped when the block ends."""

@@ -5,10 +5,11 @@ from __future__ import annotations
 import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from diurna_deploy.bench import processes
-from diurna_deploy.bench.rounds import Measures, Rounds, interleaved
+from diurna_deploy.bench.rounds import Rounds, interleaved
 
 P50_RATIO_MAX: Final = 2.5
 RATE_RATIO_MIN: Final = 0.15
@@ -58,16 +59,8 @@ async def measure(
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(processes.running(_MODULE, "echo", *target))
         await stack.enter_async_context(processes.running(_MODULE, "raw-echo", *target))
-
-        async def diurna() -> Measures:
-            return await _measured("client", *target, *asked)
-
-        async def raw() -> Measures:
-            return await _measured("raw-client", *target, *asked)
-
-        return summary(await interleaved({"raw": raw, "diurna": diurna}, rounds=rounds))
-
-
-async def _measured(role: str, *arguments: str) -> Measures:
-    found: Measures = await processes.measured(await processes.started(_MODULE, role, *arguments), role)
-    return found
+        cases = {
+            name: partial(processes.outcome, _MODULE, role, *target, *asked)
+            for name, role in (("raw", "raw-client"), ("diurna", "client"))
+        }
+        return summary(await interleaved(cases, rounds=rounds))

@@ -55,9 +55,12 @@ async def _measured(servers: str, count: int) -> dict[str, Any]:
     async with processes.running("w1_processes", "deciders", servers, "-", "-") as decider:
         memory = psutil.Process(decider.pid).memory_info
         before = memory().rss
-        filled = await _asked("fill", servers, str(count))
+        filled = await processes.outcome(_MODULE, "fill", servers, str(count))
         held = memory().rss
-    snapshot, events = await _asked("recover", servers, "snapshot"), await _asked("recover", servers, "events")
+    snapshot, events = (
+        await processes.outcome(_MODULE, "recover", servers, "snapshot"),
+        await processes.outcome(_MODULE, "recover", servers, "events"),
+    )
     return {
         "locks": count,
         "acquired_per_second": round(count / filled["seconds"]),
@@ -74,10 +77,6 @@ async def _measured(servers: str, count: int) -> dict[str, Any]:
         "events_folded_per_second": round(events["folded"] / events["seconds"]),
         "is_reached": snapshot["seconds"] <= RECOVERY_SECONDS_MAX and snapshot["held"] == events["held"] == count,
     }
-
-
-async def _asked(role: str, *arguments: str) -> Any:
-    return await processes.measured(await processes.started(_MODULE, role, *arguments), role)
 
 
 async def fill(servers: str, count: str) -> dict[str, Any]:

@@ -7,10 +7,11 @@ nothing: whoever decides on the log cannot take less with these clients. Ours ta
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from diurna_deploy.bench import processes
-from diurna_deploy.bench.rounds import Measures, interleaved
+from diurna_deploy.bench.rounds import interleaved
 
 P50_RATIO_MAX: Final = 1.5
 RATE_RATIO_MIN: Final = 0.5
@@ -35,13 +36,8 @@ async def measure(
     """Measures on a broker whose workflows somebody decides: units alone and together, and each operation's time."""
     asked = [bootstrap_servers, schema_registry_url or "-", *(load or Load()).arguments()]
 
-    async def diurna() -> Measures:
-        return await _measured("diurna", *asked)
-
-    async def floor() -> Measures:
-        return await _measured("floor", *asked)
-
-    found = await interleaved({"floor": floor, "diurna": diurna}, rounds=rounds)
+    cases = {role: partial(processes.outcome, "w3_processes", role, *asked) for role in ("floor", "diurna")}
+    found = await interleaved(cases, rounds=rounds)
     p50 = found.ratio("diurna", "floor", "p50_ms")
     rate = found.ratio("diurna", "floor", "units_per_second")
     operations = ("create", "update", "checkpoint", "restore")
@@ -61,8 +57,3 @@ async def measure(
         "rate_ratios": found.ratios("diurna", "floor", "units_per_second"),
         "is_reached": p50 <= P50_RATIO_MAX and rate >= RATE_RATIO_MIN,
     }
-
-
-async def _measured(role: str, *arguments: str) -> Measures:
-    found: Measures = await processes.measured(await processes.started("w3_processes", role, *arguments), role)
-    return found

@@ -30,7 +30,7 @@ def fold(tables: Tables, reading: Reading) -> Unreadable | None:
             content = error
         else:
             if record.topic in _LOGGED:
-                tables.events.records.append(record)
+                tables.events.add(record)
             return None
     if not isinstance(content, Unreadable):
         content = Unreadable(f"a {type(content).__name__} does not belong on this topic")

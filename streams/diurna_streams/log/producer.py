@@ -143,7 +143,6 @@ class KafkaProducer:
         self._is_flushing = False
         self._under_way: set[asyncio.Task[None]] = set()
         self._is_closed = False
-        self._has_failed = False
 
     async def send(self, topic: str, partition: int, record: Outgoing) -> int:
         lane = self._lane(topic, partition)
@@ -168,7 +167,7 @@ class KafkaProducer:
     async def close(self) -> None:
         """Lets what is under way arrive, unless something failed before."""
         self._is_closed = True
-        while not self._has_failed and (self._under_way or self._is_flushing):
+        while (self._under_way or self._is_flushing) and not any(lane.failure for lane in self._lanes.values()):
             await asyncio.wait(self._under_way) if self._under_way else await asyncio.sleep(0)
         for task in self._under_way:
             task.cancel()
@@ -280,7 +279,6 @@ class KafkaProducer:
                 lane.batches.appendleft(batch)
                 is_any = True
             else:
-                self._has_failed = True
                 lane.fail(batch, _failure(lane.place, batch, error))
         return is_any
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import random
-import time
+import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from itertools import groupby
@@ -58,9 +56,6 @@ from diurna_workflows.metrics import CHECKPOINT_SECONDS
 
 PRUNE_STRATEGIES: Final = ("keep_latest", "delete")
 _PAGE_CHECKPOINTS: Final = 20
-_CHANCE: Final = random.Random()  # noqa: S311 - nobody gains from guessing a version
-"""Its own, which no program's `random.seed` makes repeat itself."""
-os.register_at_fork(after_in_child=_CHANCE.seed)
 _PUT, _PUT_WRITES, _GET = (CHECKPOINT_SECONDS.labels(operation) for operation in ("put", "put_writes", "get"))
 
 
@@ -186,12 +181,9 @@ class KafkaCheckpointSaver(BlockingTwins):
             self.serde, place, config=config, checkpoint=checkpoint, metadata=metadata, new_versions=new_versions
         )
         draft.can_wait = goes_on(config)
-        began = time.perf_counter()
-        try:
+        with _PUT.time():
             await self._threads.outbox.room()
             await self._steps.save(draft, self._threads.append)
-        finally:
-            _PUT.observe(time.perf_counter() - began)
         return place.at(draft.checkpoint_id)
 
     async def aput_writes(
@@ -204,12 +196,9 @@ class KafkaCheckpointSaver(BlockingTwins):
         place = Place.of(config)
         draft = draft_of_writes(self.serde, place, writes, task_id, task_path)
         draft.can_wait = goes_on(config)
-        began = time.perf_counter()
-        try:
+        with _PUT_WRITES.time():
             await self._threads.outbox.room()
             await self._steps.go_on(draft, self._threads.append)
-        finally:
-            _PUT_WRITES.observe(time.perf_counter() - began)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Deletes a thread with all its namespaces. A thread that is not there is no error."""
@@ -350,7 +339,7 @@ class KafkaCheckpointSaver(BlockingTwins):
     def get_next_version(self, current: str | None, channel: None) -> str:
         """The next version of a channel: a number, and chance behind it, so that two branches never share a version."""
         number = 0 if current is None else int(str(current).partition(".")[0])
-        return f"{number + 1:010d}.{_CHANCE.getrandbits(32):08x}"
+        return f"{number + 1:010d}.{secrets.token_hex(4)}"
 
     # --- inside -----------------------------------------------------------------------------------------
 
