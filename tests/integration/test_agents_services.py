@@ -141,8 +141,15 @@ async def test_a_service_that_cannot_live_is_told_and_given_up(site: Site, monke
     site.service["command"] = None
     with pytest.raises(Refused, match="it has no command"):
         await site.task("start_service")
-    site.service |= {"command": [sys.executable, "-c", "pass"], "restart": "never", "start_seconds": 0.5}
+    site.service |= {"command": [sys.executable, "-c", "pass"], "restart": "never", "start_seconds": 3}
     assert (await site.task("restart_service"))["after"]["state"] == "ended"
+
+
+async def test_a_process_that_lives_for_a_moment_only_was_not_started(site: Site):
+    dying = ("sh", "-c", "sleep 0.4")
+    site.service |= {"command": list(dying), "checks": [], "restart": "never", "start_seconds": 3}
+    answer = await site.task("start_service")
+    assert (answer["done"], answer["healthy"], answer["after"]["state"]) == (False, False, "ended")
 
 
 async def test_two_tasks_at_once_do_not_meet(site: Site):

@@ -87,16 +87,14 @@ def test_documents_are_made_though_their_agent_is_killed_in_the_middle(
 def test_a_service_is_healed_though_its_agent_is_killed_in_the_middle(
     diurna: Any, stack: dict[str, Any], tmp_path: Path
 ) -> None:
-    # It is well once a file was written by its process: so there is a moment in which it is being started.
-    mark = tmp_path / "well"
-    check = f'[{{ kind = "file_age", path = "{mark}", age_seconds_max = 3600 }}]'
-    service = NapService(tmp_path, checks=check, start_seconds=60)
+    # It is well once its mark is there: so there is a moment in which it is being started.
+    service = NapService(tmp_path, with_mark=True, start_seconds=60)
     where = ("--service", "nap", "--services-file", str(service.file), "--escalate", "never")
     started = diurna.json("workflow", "start", "self_healing", *where, "--no-follow")
     until(lambda: dispatched(stack, started, task="restart_service"), seconds=60)
     kill(stack, "infrastructure")
     until(lambda: dispatched(stack, started, task="restart_service") == 2, seconds=100)
-    mark.touch()
+    service.mark.touch()
     final = ended(diurna, started)
     try:
         assert (final["status"], final["is_resolved"], len(final["attempts"])) == ("healed", True, 1)

@@ -9,9 +9,16 @@ from typing import Any
 
 
 class NapService:
-    """Declared in a file under `nap`. Nothing starts it again but who is asked to."""
+    """Declared in a file under `nap`. Nothing starts it again but who is asked to.
 
-    def __init__(self, folder: Path, *, checks: str = "[]", start_seconds: int = 3) -> None:
+    One `with_mark` is well while its process lives and `mark` is there: so it can be started, and not be well.
+    """
+
+    def __init__(self, folder: Path, *, with_mark: bool = False, start_seconds: int = 3) -> None:
+        self.mark = folder / "well"
+        process = '{ kind = "process" }'
+        mark = f'{{ kind = "file_age", path = "{self.mark}", age_seconds_max = 3600 }}'
+        checks = f"[{process}, {mark}]" if with_mark else "[]"
         self.script = folder / "service.py"
         self.script.write_text("import time; time.sleep(3600)")
         self.file = folder / "services.toml"

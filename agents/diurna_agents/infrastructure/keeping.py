@@ -13,6 +13,7 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Final
 
 from diurna_agents import child_environment, service_keeper
@@ -44,6 +45,18 @@ class Standing:
     @property
     def is_running(self) -> bool:
         return self.state == "running"
+
+    @property
+    def is_over(self) -> bool:
+        """It ended, and nobody will start it again unasked."""
+        return self.state in {"ended", "given_up"}
+
+    @property
+    def lived_seconds(self) -> float:
+        """How long it has been running; 0 where it is not."""
+        if not self.is_running or self.since is None:
+            return 0.0
+        return max(time.time() - datetime.fromisoformat(self.since).timestamp(), 0.0)
 
     def as_json(self) -> dict[str, object]:
         """As an answer holds it."""

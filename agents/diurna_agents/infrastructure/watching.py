@@ -26,6 +26,8 @@ from diurna_agents.workspace import Workspace
 
 _BODY_BYTES_MAX: Final = 1024 * 1024
 _PAUSE_SECONDS: Final = 0.2
+STEADY_SECONDS: Final = 1.0
+"""So long must a process have lived to count as started."""
 
 
 async def looked_at(services: Mapping[str, Service], workspace: Workspace) -> dict[str, object]:
@@ -59,11 +61,17 @@ async def service_checks(name: str, service: Service, workspace: Workspace) -> l
 
 
 async def until_healthy(name: str, service: Service, workspace: Workspace, seconds: float) -> list[Check]:
-    """Looks again until all is well, or the time is over; the last look counts."""
+    """Looks again until all is well and the process has lived for a while, or the time is over; the last look counts.
+
+    A program that cannot run lives for a moment too.
+    """
     deadline = time.monotonic() + seconds
+    kept = Kept(name, workspace)
     while True:
         checks = await service_checks(name, service, workspace)
-        if all(check.healthy for check in checks) or time.monotonic() >= deadline:
+        standing = kept.standing()
+        is_well = all(check.healthy for check in checks) and standing.lived_seconds >= STEADY_SECONDS
+        if is_well or standing.is_over or time.monotonic() >= deadline:
             return checks
         await asyncio.sleep(_PAUSE_SECONDS)
 
