@@ -10,7 +10,7 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -29,48 +29,64 @@ logger = structlog.get_logger(__name__)
 ROLES: Final = ("server", "decider", "projector", "auditor", "agent")
 FAILED: Final = 1
 SERVER_PORT: Final = 8009
-PRELOADED: Final = (
-    # the server, and what the frameworks load only when they are used
-    "diurna_deploy.server",
-    "uvloop",
-    "pydantic.v1",
-    "uvicorn.protocols.http.auto",
-    "uvicorn.protocols.websockets.auto",
-    "uvicorn.lifespan.on",
-    "uvicorn.lifespan.off",
-    "anyio._backends._asyncio",
-    "diurna.network",
-    "httpcore",
-    "diurna_streams.conduct",
-    "diurna_streams.audit",
-    "diurna_streams.project.projector",
-    "faust.app",
-    "faust.worker",
-    "faust.topics",
-    "faust.assignor",
-    "faust.transport.utils",
-    "faust.fixups.django",
-    "faust.tables.sets",
-    "diurna_deploy.agent_process",
-    "diurna_workflows.manager",
-    "diurna_workflows.orchestrator",
-    "diurna_workflows.approvals",
-    "diurna_deploy.orchestrating",
-    "diurna_agents.code_review",
-    "diurna_agents.cicd.handlers",
-    "diurna_agents.infrastructure.handlers",
-    "diurna_agents.orchestrator.handlers",
-    "diurna_agents.feature_dev",
-    "diurna_agents.documentation.handlers",
-)
-"""What the roles import while they start, in the order in which they do. One that is forgotten costs time, no more."""
+PRELOADED: Final[Mapping[str, tuple[str, ...]]] = {
+    # what frameworks load only when they are used stands beside what uses them
+    "server": (
+        "diurna_deploy.server",
+        "uvloop",
+        "pydantic.v1",
+        "uvicorn.protocols.http.auto",
+        "uvicorn.protocols.websockets.auto",
+        "uvicorn.lifespan.on",
+        "uvicorn.lifespan.off",
+        "anyio._backends._asyncio",
+        "diurna.network",
+        "httpcore",
+    ),
+    "decider": ("diurna_streams.conduct",),
+    "projector": (
+        "diurna_streams.project.projector",
+        "faust.app",
+        "faust.worker",
+        "faust.topics",
+        "faust.assignor",
+        "faust.transport.utils",
+        "faust.fixups.django",
+        "faust.tables.sets",
+    ),
+    "auditor": ("diurna_streams.audit",),
+    "orchestrator": (
+        "diurna_deploy.agent_process",
+        "diurna_workflows.manager",
+        "diurna_workflows.orchestrator",
+        "diurna_workflows.approvals",
+        "diurna_deploy.orchestrating",
+        "diurna_agents.orchestrator.handlers",
+    ),
+    "code-review": ("diurna_agents.code_review",),
+    "cicd": ("diurna_agents.cicd.handlers",),
+    "infrastructure": ("diurna_agents.infrastructure.handlers",),
+    "feature-dev": ("diurna_agents.feature_dev",),
+    "documentation": ("diurna_agents.documentation.handlers",),
+}
+"""What a role, or an agent, imports while it starts, in the order in which they do. A forgotten one costs time."""
 
 
 def preload() -> Iterator[str]:
-    """Imports what the roles will import, one module a step, for processes that are forked from this one."""
-    for name in PRELOADED:
-        import_module(name)
+    """Imports what the roles will import, for processes that are forked from this one, and names who has all it needs.
+
+    So a worker that is forked later imports nothing that the next one would import again.
+    """
+    for name, modules in PRELOADED.items():
+        for module in modules:
+            import_module(module)
         yield name
+
+
+def preloaded_as(arguments: Sequence[str]) -> str:
+    """Whom the arguments of a worker stand for in `PRELOADED`: the role, or the agent's name."""
+    role, *rest = arguments or ("",)
+    return rest[0] if role == "agent" and rest else role
 
 
 def main(arguments: list[str] | None = None) -> int:

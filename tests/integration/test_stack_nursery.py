@@ -22,6 +22,9 @@ from support.stack import eventually
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux has reapers of descendants")
 
+WAITS = {"DIURNA_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DIURNA_SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}
+"""An environment in which a worker lives for a while: nobody answers there."""
+
 
 @pytest.fixture
 def state(tmp_path: Path) -> StateDirectory:
@@ -40,8 +43,7 @@ async def nursery(state: StateDirectory) -> AsyncIterator[Nursery]:
 
 def order(*words: str, name: str = "agent", env: dict[str, str] | None = None) -> Order:
     """A worker that waits for a server nobody started, and so lives for a while, unless other words are given."""
-    waits = {"DIURNA_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "DIURNA_SCHEMA_REGISTRY_URL": "http://127.0.0.1:1"}
-    return Order(name, (*WORKER, *(words or ("decider",))), waits if env is None else env, None, 0, 5.0)
+    return Order(name, (*WORKER, *(words or ("decider",))), WAITS if env is None else env, None, 0, 5.0)
 
 
 async def forked(nursery: Nursery, wanted: Order) -> Forked:
@@ -53,7 +55,7 @@ async def forked(nursery: Nursery, wanted: Order) -> Forked:
 async def test_a_forked_worker_is_a_child_in_a_session_of_its_own_with_its_own_environment_and_log(
     nursery: Nursery, state: StateDirectory
 ) -> None:
-    worker = await forked(nursery, order(env={"DIURNA_KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1", "OWN": "1"}))
+    worker = await forked(nursery, order(env=WAITS | {"OWN": "1"}))
     process = psutil.Process(worker.pid)
     try:
         assert process.ppid() == os.getpid()
@@ -95,6 +97,16 @@ async def test_a_worker_is_told_its_order_and_nothing_of_an_earlier_one(
     assert await asyncio.to_thread(second.wait) == 1
     assert "no port" in log_file(state, "second").read_text()
     assert "no port" not in log_file(state, "first").read_text()
+
+
+async def test_a_worker_is_forked_once_what_it_needs_is_loaded(nursery: Nursery) -> None:
+    """Earlier it would import for itself what the next one imports again. Only the cicd agent's part brings `rpds`."""
+    worker = await forked(nursery, order("agent", "cicd", name="cicd"))
+    try:
+        assert "rpds" in libraries(nursery.pid)
+    finally:
+        os.kill(worker.pid, signal.SIGKILL)
+        assert worker.wait() == -signal.SIGKILL
 
 
 async def test_a_program_that_is_no_worker_is_not_forked(nursery: Nursery) -> None:
@@ -184,6 +196,11 @@ def catches(pid: int, number: signal.Signals) -> bool:
     lines = Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines()
     caught = next(line for line in lines if line.startswith("SigCgt"))
     return bool(int(caught.split()[1], 16) >> (number - 1) & 1)
+
+
+def libraries(pid: int | None) -> str:
+    """What the process has loaded, by the names of the files."""
+    return Path(f"/proc/{pid}/maps").read_text(encoding="utf-8")
 
 
 def standard_files(pid: int) -> list[str]:

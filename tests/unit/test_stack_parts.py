@@ -13,13 +13,16 @@ from pathlib import Path
 import pytest
 
 from diurna_agents.process_identity import ProcessIdentity, adopt
+from diurna_deploy.lifecycle import processes
 from diurna_deploy.settings import API_PORT, Settings
 from diurna_deploy.stack import Addresses, ProcessSpec
 from diurna_deploy.stack.files import FileLock, last_lines, private_directory, require_space, write_json
 from diurna_deploy.stack.kafka_config import server_properties
+from diurna_deploy.stack.nursery import WORKER
 from diurna_deploy.stack.ports import asked_for, claimed, free_ports, kept_ports
 from diurna_deploy.stack.processes import Order, Orders, ProcessRecord, running_processes, stop_leftovers
 from diurna_deploy.stack.state import StateDirectory
+from diurna_deploy.worker import PRELOADED, preloaded_as
 from diurna_schemas.errors import Conflict, InvalidInput, Unavailable
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
@@ -190,6 +193,15 @@ def test_a_process_without_a_program_or_with_an_odd_stage_is_refused() -> None:
         ProcessSpec("a", ())
     with pytest.raises(InvalidInput, match="stage"):
         ProcessSpec("a", ("true",), stage=10)
+
+
+def test_every_process_of_the_stack_has_its_part_in_the_nursery(tmp_path: Path) -> None:
+    """In the order in which they are forked: one that waits for its part has everybody before it served."""
+    addresses = Addresses(
+        "127.0.0.1:1", "postgresql://diurna@127.0.0.1:2/x", "http://127.0.0.1:3", "http://127.0.0.1:3"
+    )
+    specs = processes(Settings.load(state_dir=tmp_path), addresses)
+    assert [preloaded_as(spec.argv[len(WORKER) :]) for spec in specs] == list(PRELOADED)
 
 
 def test_orders_survive_the_file_they_travel_in(tmp_path: Path) -> None:

@@ -132,14 +132,16 @@ def _adopt_orphans(yes: bool) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0)
 
 
-def serve_one(orders: socket.socket, state: StateDirectory) -> bool:
-    """Forks the worker of the next order; False where the supervisor has closed its end."""
+def received(orders: socket.socket) -> Order | None:
+    """The next order; None where the supervisor has closed its end."""
     content = orders.recv(_ORDER_BYTES_MAX)
-    if not content:
-        return False
+    return Order.from_json(json.loads(content)) if content else None
+
+
+def serve(order: Order, orders: socket.socket, state: StateDirectory) -> None:
+    """Forks the worker of an order."""
     if len(list(_THREADS.iterdir())) > 1:  # those of libraries too, which Python does not know
         raise RuntimeError("an import started a thread: nothing can be forked from here")
-    order = Order.from_json(json.loads(content))
     gc.freeze()
     told, tell = os.pipe()
     born, bear = os.pipe()
@@ -157,7 +159,6 @@ def serve_one(orders: socket.socket, state: StateDirectory) -> bool:
         with suppress(BrokenPipeError):  # somebody killed it: that is for the supervisor to see
             os.write(tell, _GO)
     os.close(tell)
-    return True
 
 
 def _fork_again(order: Order, state: StateDirectory, told: int, bear: int) -> NoReturn:
@@ -209,13 +210,27 @@ def main() -> int:
     with socket.socket(fileno=os.dup(0)) as orders, Path(os.devnull).open("rb") as nothing:
         os.dup2(nothing.fileno(), 0)
         gc.disable()  # what is loaded stays, and looking for garbage in it would unshare its memory
-        for _ in worker.preload():  # in the order of need: the first is forked while what the last needs is loaded
-            if select.select([orders], [], [], 0)[0] and not serve_one(orders, state):
-                return 0
+        missing = set(worker.PRELOADED)
+        waiting: Order | None = None
+        for loaded in worker.preload():  # the first is forked while what the last needs is loaded
+            missing.discard(loaded)
+            while waiting is not None or _is_there(orders):
+                waiting = waiting or received(orders)
+                if waiting is None:
+                    return 0
+                if worker.preloaded_as(waiting.argv[len(WORKER) :]) in missing:
+                    break  # forked now, it would import for itself what the next one imports again
+                serve(waiting, orders, state)
+                waiting = None
         print(f"loaded after {time.monotonic() - began:.2f} s, {time.process_time():.2f} s of them at work", flush=True)
-        while serve_one(orders, state):
-            pass
+        while (order := waiting or received(orders)) is not None:
+            waiting = None
+            serve(order, orders, state)
     return 0
+
+
+def _is_there(orders: socket.socket) -> bool:
+    return bool(select.select([orders], [], [], 0)[0])
 
 
 if __name__ == "__main__":

@@ -33,6 +33,8 @@ HEARTBEAT_INTERVAL_MS: Final = 1_000
 _METADATA_MAX_AGE_MS: Final = 30_000
 _PATIENT_BYTES: Final = 1_000_000
 _NEVER_MS: Final = 2**31 - 1
+_ASKED_AGAIN_MS: Final = 10
+"""Whoever asks about a topic for the first time waits this long, until aiokafka knows the topic."""
 
 
 class KafkaLog(Log):
@@ -159,7 +161,9 @@ class KafkaLog(Log):
     async def __aexit__(self, *exc: object) -> None:
         await self.close()
 
-    async def _consumer(self, role: str, *, wait_ms: int = 500, bytes_min: int = 1) -> AIOKafkaConsumer:
+    async def _consumer(
+        self, role: str, *, wait_ms: int = 500, bytes_min: int = 1, retry_ms: int = 100
+    ) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
             bootstrap_servers=self._servers,
             client_id=self._name(role),
@@ -168,6 +172,7 @@ class KafkaLog(Log):
             auto_offset_reset="none",
             fetch_max_wait_ms=wait_ms,
             fetch_min_bytes=bytes_min,
+            retry_backoff_ms=retry_ms,
             max_partition_fetch_bytes=4 * 1024 * 1024,
             request_timeout_ms=REQUEST_TIMEOUT_MS,
             metadata_max_age_ms=_METADATA_MAX_AGE_MS,
@@ -180,7 +185,7 @@ class KafkaLog(Log):
         """One consumer for questions about offsets, kept: each new one would cost a connection."""
         async with self._query_lock:
             if self._query is None:
-                self._query = await self._consumer("query")
+                self._query = await self._consumer("query", retry_ms=_ASKED_AGAIN_MS)
             try:
                 yield self._query
             except (KafkaError, OSError) as error:

@@ -13,7 +13,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from typing import Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple, cast
 
 import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
@@ -38,26 +38,25 @@ class LibrdkafkaReader:
     """A reader in no group. Its thread only assigns and polls; everything else happens on the loop."""
 
     def __init__(self, servers: str, client_id: str) -> None:
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": servers,
-                "client.id": client_id,
-                "group.id": client_id,  # required, and never joined: partitions are assigned, nothing is committed
-                "enable.auto.commit": False,
-                "enable.auto.offset.store": False,
-                "auto.offset.reset": "error",
-                "fetch.wait.max.ms": FETCH_WAIT_MS,
-                "fetch.min.bytes": 1,
-                "fetch.queue.backoff.ms": 1,  # its default of 1 s caps a replay at a tenth of the speed
-                "queued.max.messages.kbytes": QUEUED_KBYTES_MAX,
-                "enable.partition.eof": False,
-                "allow.auto.create.topics": False,
-                "log_level": 2,  # what matters comes back as an error; lost connections do not, it mends them itself
-                "reconnect.backoff.ms": 50,
-                "reconnect.backoff.max.ms": 1_000,
-                "error_cb": _note,
-            }
-        )
+        self._name = client_id
+        self._options: dict[str, Any] = {
+            "bootstrap.servers": servers,
+            "client.id": client_id,
+            "group.id": client_id,  # required, and never joined: partitions are assigned, nothing is committed
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "auto.offset.reset": "error",
+            "fetch.wait.max.ms": FETCH_WAIT_MS,
+            "fetch.min.bytes": 1,
+            "fetch.queue.backoff.ms": 1,  # its default of 1 s caps a replay at a tenth of the speed
+            "queued.max.messages.kbytes": QUEUED_KBYTES_MAX,
+            "enable.partition.eof": False,
+            "allow.auto.create.topics": False,
+            "log_level": 2,  # what matters comes back as an error; lost connections do not, it mends them itself
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1_000,
+            "error_cb": _note,
+        }
         self._loop = asyncio.get_running_loop()
         self._next: dict[TopicPartition, int] = {}
         self._handed: deque[Message] = deque()
@@ -68,7 +67,7 @@ class LibrdkafkaReader:
         self._generation = 0
         self._assignments: deque[_Assignment] = deque()
         self._is_closed = False
-        self._thread = threading.Thread(target=self._poll, name=client_id, daemon=True)
+        self._thread: threading.Thread | None = None
 
     async def start_at(self, offsets: Mapping[TopicPartition, int]) -> None:
         self._next.update(offsets)
@@ -90,7 +89,10 @@ class LibrdkafkaReader:
         places = [Place(topic, partition, offset) for (topic, partition), offset in self._next.items()]
         assignment = _Assignment(self._generation, places, self._loop.create_future())
         self._assignments.append(assignment)
-        if not self._thread.is_alive():
+        if self._thread is None:
+            # Not earlier: a consumer that is connected and has nothing to read takes a second to begin.
+            consumer = Consumer(self._options)
+            self._thread = threading.Thread(target=self._poll, args=(consumer,), name=self._name, daemon=True)
             self._thread.start()
         await assignment.done
 
@@ -130,20 +132,19 @@ class LibrdkafkaReader:
             return
         self._is_closed = True
         self._room.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             await asyncio.to_thread(self._thread.join)
-        await asyncio.to_thread(self._consumer.close)
 
     # --- the thread -------------------------------------------------------------------------------------
 
-    def _poll(self) -> None:
-        """Waits for one message, takes what else is there, hands it over."""
-        consumer, generation = self._consumer, 0
+    def _poll(self, consumer: Consumer) -> None:
+        """Waits for one message, takes what else is there, hands it over; closes the consumer in the end."""
+        generation = 0
         with suppress(RuntimeError):  # the loop is closed, and nobody reads any more
             while not self._is_closed:
                 self._room.wait()
                 while self._assignments:
-                    generation = self._assign_in_thread(self._assignments.popleft())
+                    generation = self._assign_in_thread(consumer, self._assignments.popleft())
                 first = consumer.poll(POLL_SECONDS)
                 if first is None or self._is_closed:
                     continue
@@ -151,11 +152,12 @@ class LibrdkafkaReader:
                 if len(self._handed) > HANDED_RECORDS_MAX:
                     self._room.clear()
                 self._loop.call_soon_threadsafe(self._hand_over, messages, generation)
+        consumer.close()
 
-    def _assign_in_thread(self, assignment: _Assignment) -> int:
+    def _assign_in_thread(self, consumer: Consumer, assignment: _Assignment) -> int:
         failure: Exception | None = None
         try:
-            self._consumer.assign(assignment.places)
+            consumer.assign(assignment.places)
         except KafkaException as error:
             failure = Unavailable(f"partitions could not be assigned: {error}")
         self._loop.call_soon_threadsafe(_settle, assignment.done, failure)
