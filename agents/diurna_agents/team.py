@@ -123,6 +123,14 @@ MEMBERS: Final[dict[str, Member]] = {
 """The team, by agent id."""
 
 
+def member_of_team(agent_id: str) -> Member:
+    """Raises `InvalidInput` where there is none of this name."""
+    member = MEMBERS.get(agent_id)
+    if member is None:
+        raise InvalidInput("agent", agent_id, f"the team is {', '.join(MEMBERS)}")
+    return member
+
+
 def build(
     agent_id: str,
     *,
@@ -140,9 +148,7 @@ def build(
     Without `surroundings` it has its workspace and nothing else: no model, no registry to answer from.
     """
     given = surroundings or Surroundings()
-    member = MEMBERS.get(agent_id)
-    if member is None:
-        raise InvalidInput("agent", agent_id, f"the team is {', '.join(MEMBERS)}")
+    member = member_of_team(agent_id)
     agent = Agent(
         member.agent_id,
         agent_name=member.name,

@@ -94,8 +94,10 @@ def agent(agent_id: str, *, work_dir: Path | None = None, door: Door = LOOPBACK_
     async def run(ready: Ready) -> None:
         from diurna.connection import Connection
         from diurna.settings import ClientSettings, state_dir
+        from diurna_agents.team import member_of_team
         from diurna_deploy.agent_process import at_work
 
+        member_of_team(agent_id)  # nobody is asked for one that is not there
         client = ClientSettings.load()
         folder = (work_dir or state_dir() / "work") / agent_id
         async with (

@@ -22,6 +22,7 @@ from aiokafka.errors import (
     MessageSizeTooLargeError,
     NotLeaderForPartitionError,
     RecordTooLargeError,
+    UnknownTopicOrPartitionError,
     for_code,
 )
 from aiokafka.protocol.produce import ProduceRequest
@@ -34,6 +35,8 @@ from diurna_streams.log.port import Outgoing, TopicPartition
 BATCH_BYTES_MAX: Final = 1_000_000
 """Just below a broker's default of 1 MiB a batch."""
 REQUEST_TIMEOUT_MS: Final = 15_000
+UNKNOWN_MS: Final = 5_000
+"""So long may a partition be unknown to the broker, as one is that was made just now, before it counts as not there."""
 RETRY_SECONDS: Final = 0.1
 _ALL: Final = -1
 
@@ -247,7 +250,7 @@ class KafkaProducer:
     async def _errors(self, node: int, parcel: _Parcel) -> dict[TopicPartition, Exception]:
         """Sends the request and returns what went wrong, by partition."""
         if node == _NOBODY:
-            return {lane.place: NotLeaderForPartitionError() for lane, _ in parcel}
+            return {lane.place: self._why_nobody(lane.place) for lane, _ in parcel}
         topics: dict[str, list[tuple[int, bytes]]] = {}
         for lane, batch in parcel:
             topics.setdefault(lane.place.topic, []).append((lane.place.partition, batch.data()))
@@ -267,6 +270,11 @@ class KafkaProducer:
                     batches[place].written(offset)
         return errors
 
+    def _why_nobody(self, place: TopicPartition) -> Exception:
+        """Why nobody leads a partition: it is unknown, or whoever led it is away."""
+        is_known = place.partition in (self._client.cluster.partitions_for_topic(place.topic) or ())
+        return NotLeaderForPartitionError() if is_known else UnknownTopicOrPartitionError()
+
     def _is_put_back(self, parcel: _Parcel, errors: dict[TopicPartition, Exception]) -> bool:
         """Puts back what may be tried again, and gives up the rest."""
         is_any = False
@@ -274,8 +282,9 @@ class KafkaProducer:
             error = errors.get(lane.place)
             if error is None:
                 continue
-            age_seconds = self._loop.time() - batch.began
-            if _may_pass(error) and age_seconds < REQUEST_TIMEOUT_MS / 1000 and not self._is_closed:
+            age_ms = (self._loop.time() - batch.began) * 1000
+            patience_ms = UNKNOWN_MS if isinstance(error, UnknownTopicOrPartitionError) else REQUEST_TIMEOUT_MS
+            if _may_pass(error) and age_ms < patience_ms and not self._is_closed:
                 lane.batches.appendleft(batch)
                 is_any = True
             else:
