@@ -20,6 +20,7 @@ from diurna_deploy.stack.state import Addresses, StateDirectory
 if TYPE_CHECKING:
     from diurna_deploy.settings import Settings
     from diurna_deploy.stack.doctor import Check
+    from diurna_deploy.stack.lifecycle import Prepare
 
 AGENTS: Final = ("orchestrator", "code-review", "cicd", "infrastructure", "feature-dev", "documentation")
 _REGISTRY_STAGE: Final = 0
@@ -65,8 +66,11 @@ async def prepare(addresses: Addresses) -> None:
     await asyncio.gather(provision_topics(addresses.kafka_bootstrap_servers), provision_tables(addresses.database_url))
 
 
-async def start_stack(settings: Settings) -> dict[str, Any]:
-    """Starts what is not running, and returns the addresses and processes once everything answers."""
+async def start_stack(settings: Settings, *, populate: Prepare | None = None) -> dict[str, Any]:
+    """Starts what is not running, and returns the addresses and processes once everything answers.
+
+    `populate` runs in between, when Kafka, Postgres and the server with its schema registry answer.
+    """
     from diurna_deploy.stack.lifecycle import up
 
     loading = asyncio.create_task(asyncio.to_thread(load_clients))  # while the servers start
@@ -74,6 +78,7 @@ async def start_stack(settings: Settings) -> dict[str, Any]:
         settings,
         lambda addresses: processes(settings, addresses),
         prepare=prepare,
+        populate=populate,
         progress=teller_for(sys.stderr),
         preload=True,
     )

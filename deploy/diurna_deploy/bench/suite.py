@@ -73,7 +73,7 @@ async def workflows(settings: Settings, rounds: int) -> Figures:
 
 async def _path_and_beside(settings: Settings, figures: Callable[[_Place], Awaitable[Figures]]) -> Figures:
     """The path alone (a broker of its own, who decides, who asks); then beside all that reads along in the stack."""
-    from diurna_deploy.bench.own_log import own_log
+    from diurna_deploy.bench.own_servers import own_log
 
     stack = addresses_of(settings)
     async with own_log(settings) as servers:
@@ -97,36 +97,50 @@ async def langgraph(settings: Settings, rounds: int) -> Figures:
 async def projector(settings: Settings, rounds: int) -> Figures:
     """W4: the projector in bulk, beside the plainest upsert; live; and how fresh the tables are."""
     from diurna_deploy.bench import w4_projector
+    from diurna_deploy.bench.own_servers import own_database
 
-    return await w4_projector.measure(addresses_of(settings).database_url, rounds=rounds)
+    del settings
+    async with own_database() as url:
+        return await w4_projector.measure(url, rounds=rounds)
 
 
 async def rebuild(settings: Settings, rounds: int) -> Figures:
     """W4: a million events into empty tables, beside the plainest upsert; a minute or two a round."""
     from diurna_deploy.bench import w4_rebuild
+    from diurna_deploy.bench.own_servers import own_database
 
-    return await w4_rebuild.measure(addresses_of(settings).database_url, rounds=rounds)
+    del settings
+    async with own_database() as url:
+        return await w4_rebuild.measure(url, rounds=rounds)
 
 
 async def reads(settings: Settings, rounds: int) -> Figures:
-    """W5: an agent read over HTTP, beside a row read through a pool."""
+    """W5: an agent read over HTTP, beside a row read through a pool; on a Postgres alone, and on the stack's."""
     from diurna_deploy.bench import w5_reads
+    from diurna_deploy.bench.own_servers import own_database
 
-    return await w5_reads.measure(addresses_of(settings).database_url, rounds=rounds)
+    stack = addresses_of(settings)
+    async with own_database() as url:
+        alone = await w5_reads.measure(url, rounds=rounds)
+    return {**alone, "with_the_whole_stack_beside": await w5_reads.measure(stack.database_url, rounds=rounds)}
 
 
 async def start(settings: Settings, rounds: int) -> Figures:
-    """How long the whole stack takes until everything answers, in a new state directory and then again, in seconds."""
+    """Seconds until Kafka, Postgres and the schema registry answer, and until all does: the first time, and again."""
     from diurna_deploy.lifecycle import start_stack, stop_stack
 
-    figures: dict[str, list[float]] = {"new_seconds": [], "again_seconds": []}
+    figures: dict[str, list[float]] = {}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(prefix="diurna-bench-") as folder:
             own = settings.model_copy(update={"state_dir": Path(folder), "api_port": 0})
-            for seconds in figures.values():
+            for turn in ("new", "again"):
                 began = time.perf_counter()
-                await start_stack(own)
-                seconds.append(time.perf_counter() - began)
+
+                async def answers(_: Addresses, name: str = f"{turn}_servers_seconds", began: float = began) -> None:
+                    figures.setdefault(name, []).append(time.perf_counter() - began)
+
+                await start_stack(own, populate=answers)
+                figures.setdefault(f"{turn}_seconds", []).append(time.perf_counter() - began)
                 await stop_stack(own)
     return {name: min(seconds) for name, seconds in figures.items()} | {"rounds": rounds}
 

@@ -273,7 +273,8 @@ class KafkaProducer:
     def _why_nobody(self, place: TopicPartition) -> Exception:
         """Why nobody leads a partition: it is unknown, or whoever led it is away."""
         is_known = place.partition in (self._client.cluster.partitions_for_topic(place.topic) or ())
-        return NotLeaderForPartitionError() if is_known else UnknownTopicOrPartitionError()
+        why: Exception = NotLeaderForPartitionError() if is_known else UnknownTopicOrPartitionError()
+        return why
 
     def _is_put_back(self, parcel: _Parcel, errors: dict[TopicPartition, Exception]) -> bool:
         """Puts back what may be tried again, and gives up the rest."""

@@ -1,4 +1,4 @@
-"""A Kafka of the bench's own, with nothing beside it but who decides: what a path costs, whoever else reads along."""
+"""Servers of the bench's own, with nothing beside them but what is on the path: what that costs by itself."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from diurna_deploy.bench import processes
 from diurna_deploy.settings import Settings
 from diurna_deploy.stack.kafka import KafkaNode
+from diurna_deploy.stack.postgres import PostgresNode
 
 
 @asynccontextmanager
@@ -23,3 +24,15 @@ async def own_log(settings: Settings) -> AsyncGenerator[str]:
                 yield kafka.bootstrap_servers
         finally:
             await kafka.stop()
+
+
+@asynccontextmanager
+async def own_database() -> AsyncGenerator[str]:
+    """The address of a Postgres that is gone when the block ends."""
+    with tempfile.TemporaryDirectory(prefix="diurna-bench-") as folder:
+        postgres = PostgresNode(Path(folder))
+        await postgres.start()
+        try:
+            yield postgres.database_url()
+        finally:
+            await postgres.stop()
