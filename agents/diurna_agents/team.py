@@ -27,6 +27,8 @@ class Member:
     capabilities: tuple[tuple[str, str, tuple[str, ...]], ...]
     concurrency: int
     handlers_of: str
+    shutdown_seconds: float = 20.0
+    """How long work that has begun may go on once the agent is told to stop."""
 
     def as_capabilities(self) -> list[AgentCapability]:
         """What the registry lists."""
@@ -55,6 +57,7 @@ MEMBERS: Final[dict[str, Member]] = {
             ),
             concurrency=100,
             handlers_of="diurna_agents.orchestrator.handlers",
+            shutdown_seconds=1.0,  # a workflow may wait for days, and goes on with the next orchestrator
         ),
         Member(
             "code-review",
@@ -154,6 +157,7 @@ def build(
         agent_name=member.name,
         capabilities=member.as_capabilities(),
         concurrency=member.concurrency,
+        shutdown_seconds=member.shutdown_seconds,
         redactor=Redactor.knowing(workspace.environment),
         instance_id=instance_id,
         connection=connection,
