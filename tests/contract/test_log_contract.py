@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -234,6 +236,25 @@ async def test_what_is_not_there_is_unavailable(log: Log, topic: str) -> None:
     with pytest.raises(Unavailable):
         await producer.send_batch(topic, PARTITIONS + 4, [Outgoing(b"k", b"v")])
     await producer.close()
+
+
+@pytest.mark.stack
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="threads are counted by what only Linux shows")
+async def test_a_reader_connects_once_it_has_something_to_read(kafka_bootstrap: str) -> None:
+    """One that is connected and idle begins its first partition a second late."""
+    async with KafkaLog(kafka_bootstrap, client_id="contract") as log:
+        made = new_topic()
+        await log.provision([made])
+        before = thread_count()
+        reader = await log.reader()
+        assert thread_count() == before
+        await reader.start_at({TopicPartition(made.name, 0): 0})
+        assert thread_count() > before
+
+
+def thread_count() -> int:
+    """Those of libraries too, which Python does not know."""
+    return len(list(Path("/proc/self/task").iterdir()))
 
 
 async def test_an_offset_that_is_not_there_is_unreadable_and_never_skipped(log: Log, topic: str) -> None:
