@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from diurna_workflows.definitions import Definition
     from diurna_workflows.manager import WorkflowManager
     from diurna_workflows.parallel_docs import build_parallel_docs
-    from diurna_workflows.patterns import AgentTask, map_reduce, parallel, sequential
+    from diurna_workflows.pattern_tasks import AgentTask
+    from diurna_workflows.patterns import map_reduce, parallel, sequential
     from diurna_workflows.pr_deployment import build_pr_deployment
     from diurna_workflows.running import managing
     from diurna_workflows.self_healing import build_self_healing
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AgentTask": "diurna_workflows.patterns",
+    "AgentTask": "diurna_workflows.pattern_tasks",
     "Definition": "diurna_workflows.definitions",
     "KafkaCheckpointSaver": "diurna_workflows.checkpointer",
     "MultiAgentState": "diurna_workflows.state",

@@ -16,7 +16,7 @@ from diurna_workflows.approvals import Desk
 from diurna_workflows.asking import Answer, Question
 from diurna_workflows.journal import Journal, NoJournal
 from diurna_workflows.observed import observed, observed_as
-from diurna_workflows.patterns import ITEMS_MAX, AgentTask, Enough, Known
+from diurna_workflows.pattern_tasks import ITEMS_MAX, AgentTask, Enough, Known
 from diurna_workflows.ports import Bus
 from diurna_workflows.state import JsonObject, MultiAgentState, utc_now
 from diurna_workflows.target_lock import Locks

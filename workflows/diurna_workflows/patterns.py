@@ -10,34 +10,18 @@ A task's payload is made from what is known: `input`, and the result of each tas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from diurna_schemas.errors import InvalidInput
 from diurna_schemas.ids import checked_name
 from diurna_workflows.definitions import Definition
 from diurna_workflows.driving import Graph
+from diurna_workflows.pattern_tasks import AgentTask, Enough, Known
 from diurna_workflows.ports import Bus
 from diurna_workflows.state import JsonObject
 
 if TYPE_CHECKING:
     from diurna_workflows.pattern_nodes import PatternNodes
-
-Known = dict[str, Any]
-Enough = Literal["all", "any"]
-ITEMS_MAX: Final = 100
-"""So many are asked for at once where there is one for each of many."""
-
-
-@dataclass(frozen=True, slots=True)
-class AgentTask:
-    """One question to an agent: whom, for what, and the payload made from what is known by then."""
-
-    name: str
-    agent_id: str
-    request_type: str
-    payload: Callable[[Known], Mapping[str, Any]]
-    timeout_seconds: float = 300.0
 
 
 def sequential(workflow_type: str, tasks: Sequence[AgentTask]) -> Definition:
