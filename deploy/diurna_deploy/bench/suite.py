@@ -115,14 +115,13 @@ async def rebuild(settings: Settings, rounds: int) -> Figures:
 
 
 async def reads(settings: Settings, rounds: int) -> Figures:
-    """W5: an agent read over HTTP, beside a row read through a pool; on a Postgres alone, and on the stack's."""
+    """W5: an agent read over HTTP, beside a row read through a pool."""
     from diurna_deploy.bench import w5_reads
     from diurna_deploy.bench.own_servers import own_database
 
-    stack = addresses_of(settings)
+    del settings
     async with own_database() as url:
-        alone = await w5_reads.measure(url, rounds=rounds)
-    return {**alone, "with_the_whole_stack_beside": await w5_reads.measure(stack.database_url, rounds=rounds)}
+        return await w5_reads.measure(url, rounds=rounds)
 
 
 async def start(settings: Settings, rounds: int) -> Figures:
