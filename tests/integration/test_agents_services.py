@@ -146,8 +146,7 @@ async def test_a_service_that_cannot_live_is_told_and_given_up(site: Site, monke
 
 
 async def test_a_process_that_lives_for_a_moment_only_was_not_started(site: Site):
-    dying = ("sh", "-c", "sleep 0.4")
-    site.service |= {"command": list(dying), "checks": [], "restart": "never", "start_seconds": 3}
+    site.service |= {"command": ["sh", "-c", "sleep 0.4"], "checks": [], "restart": "never", "start_seconds": 3}
     answer = await site.task("start_service")
     assert (answer["done"], answer["healthy"], answer["after"]["state"]) == (False, False, "ended")
 

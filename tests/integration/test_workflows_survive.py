@@ -88,7 +88,8 @@ def test_a_service_is_healed_though_its_agent_is_killed_in_the_middle(
     diurna: Any, stack: dict[str, Any], tmp_path: Path
 ) -> None:
     # It is well once its mark is there: so there is a moment in which it is being started.
-    service = NapService(tmp_path, with_mark=True, start_seconds=60)
+    service = NapService(tmp_path, start_seconds=60)
+    service.needs_mark()
     where = ("--service", "nap", "--services-file", str(service.file), "--escalate", "never")
     started = diurna.json("workflow", "start", "self_healing", *where, "--no-follow")
     until(lambda: dispatched(stack, started, task="restart_service"), seconds=60)

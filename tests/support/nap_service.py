@@ -9,22 +9,25 @@ from typing import Any
 
 
 class NapService:
-    """Declared in a file under `nap`. Nothing starts it again but who is asked to.
+    """Declared in a file under `nap`. Nothing starts it again but who is asked to."""
 
-    One `with_mark` is well while its process lives and `mark` is there: so it can be started, and not be well.
-    """
-
-    def __init__(self, folder: Path, *, with_mark: bool = False, start_seconds: int = 3) -> None:
+    def __init__(self, folder: Path, *, start_seconds: int = 3) -> None:
         self.mark = folder / "well"
-        process = '{ kind = "process" }'
-        mark = f'{{ kind = "file_age", path = "{self.mark}", age_seconds_max = 3600 }}'
-        checks = f"[{process}, {mark}]" if with_mark else "[]"
         self.script = folder / "service.py"
         self.script.write_text("import time; time.sleep(3600)")
         self.file = folder / "services.toml"
+        self._start_seconds = start_seconds
+        self._declare("[]")
+
+    def needs_mark(self) -> None:
+        """From now on it is well while its process lives and `mark` is there: so it can be started, and not be well."""
+        mark = f'{{ kind = "file_age", path = "{self.mark}", age_seconds_max = 3600 }}'
+        self._declare(f'[{{ kind = "process" }}, {mark}]')
+
+    def _declare(self, checks: str) -> None:
         self.file.write_text(
             f'[services.nap]\ncommand = ["{sys.executable}", "{self.script}"]\nrestart = "never"\n'
-            f"start_seconds = {start_seconds}\nchecks = {checks}\n"
+            f"start_seconds = {self._start_seconds}\nchecks = {checks}\n"
         )
 
     def ask(self, diurna: Any, task: str) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from diurna_agents.workspace import Workspace
 
 _BODY_BYTES_MAX: Final = 1024 * 1024
 _PAUSE_SECONDS: Final = 0.2
-STEADY_SECONDS: Final = 1.0
+_STEADY_SECONDS: Final = 1.0
 """So long must a process have lived to count as started."""
 
 
@@ -70,7 +70,7 @@ async def until_healthy(name: str, service: Service, workspace: Workspace, secon
     while True:
         checks = await service_checks(name, service, workspace)
         standing = kept.standing()
-        is_well = all(check.healthy for check in checks) and standing.lived_seconds >= STEADY_SECONDS
+        is_well = all(check.healthy for check in checks) and standing.lived_seconds >= _STEADY_SECONDS
         if is_well or standing.is_over or time.monotonic() >= deadline:
             return checks
         await asyncio.sleep(_PAUSE_SECONDS)

@@ -94,54 +94,60 @@ async def langgraph(settings: Settings, rounds: int) -> Figures:
     return await w3_langgraph.measure(client, found.database_url, rounds=rounds)
 
 
-async def projector(settings: Settings, rounds: int) -> Figures:
+async def projector(_: Settings, rounds: int) -> Figures:
     """W4: the projector in bulk, beside the plainest upsert; live; and how fresh the tables are."""
     from diurna_deploy.bench import w4_projector
     from diurna_deploy.bench.own_servers import own_database
 
-    del settings
     async with own_database() as url:
         return await w4_projector.measure(url, rounds=rounds)
 
 
-async def rebuild(settings: Settings, rounds: int) -> Figures:
+async def rebuild(_: Settings, rounds: int) -> Figures:
     """W4: a million events into empty tables, beside the plainest upsert; a minute or two a round."""
     from diurna_deploy.bench import w4_rebuild
     from diurna_deploy.bench.own_servers import own_database
 
-    del settings
     async with own_database() as url:
         return await w4_rebuild.measure(url, rounds=rounds)
 
 
-async def reads(settings: Settings, rounds: int) -> Figures:
+async def reads(_: Settings, rounds: int) -> Figures:
     """W5: an agent read over HTTP, beside a row read through a pool."""
     from diurna_deploy.bench import w5_reads
     from diurna_deploy.bench.own_servers import own_database
 
-    del settings
     async with own_database() as url:
         return await w5_reads.measure(url, rounds=rounds)
 
 
 async def start(settings: Settings, rounds: int) -> Figures:
     """Seconds until Kafka, Postgres and the schema registry answer, and until all does: the first time, and again."""
-    from diurna_deploy.lifecycle import start_stack, stop_stack
-
     figures: dict[str, list[float]] = {}
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(prefix="diurna-bench-") as folder:
             own = settings.model_copy(update={"state_dir": Path(folder), "api_port": 0})
             for turn in ("new", "again"):
-                began = time.perf_counter()
-
-                async def answers(_: Addresses, name: str = f"{turn}_servers_seconds", began: float = began) -> None:
-                    figures.setdefault(name, []).append(time.perf_counter() - began)
-
-                await start_stack(own, populate=answers)
-                figures.setdefault(f"{turn}_seconds", []).append(time.perf_counter() - began)
-                await stop_stack(own)
+                servers_seconds, seconds = await _started_and_stopped(own)
+                figures.setdefault(f"{turn}_servers_seconds", []).append(servers_seconds)
+                figures.setdefault(f"{turn}_seconds", []).append(seconds)
     return {name: min(seconds) for name, seconds in figures.items()} | {"rounds": rounds}
+
+
+async def _started_and_stopped(settings: Settings) -> tuple[float, float]:
+    """Seconds until the servers answered, and until all did."""
+    from diurna_deploy.lifecycle import start_stack, stop_stack
+
+    began = time.perf_counter()
+    answered: list[float] = []
+
+    async def note(_: Addresses) -> None:
+        answered.append(time.perf_counter() - began)
+
+    await start_stack(settings, populate=note)
+    everything = time.perf_counter() - began
+    await stop_stack(settings)
+    return answered[0], everything
 
 
 BENCHES: Final[dict[str, Bench]] = {

@@ -8,22 +8,20 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-import tempfile
 import time
 import uuid
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, Final
 
 import psutil
 import structlog
 
 from diurna_deploy.bench import processes
+from diurna_deploy.bench.own_servers import own_kafka
 from diurna_deploy.bench.w1_processes import connected
 from diurna_deploy.settings import Settings
-from diurna_deploy.stack.kafka import KafkaNode
 from diurna_schemas.locks import LEASE_MS_MAX, AcquireLock, RenewLock
 from diurna_schemas.topics import LOCKS, PARTITIONS, partition_of
 from diurna_streams.decide.follower import Follower
@@ -42,13 +40,8 @@ _MODULE: Final = "w2_memory"
 
 async def measure(settings: Settings, *, count: int = LOCKS_HELD) -> dict[str, Any]:
     """The figures: memory of the decider before and after, recovery from the snapshot and from the events alone."""
-    with tempfile.TemporaryDirectory(prefix="diurna-bench-") as folder:
-        node = KafkaNode(Path(folder), settings.cache_dir)
-        await node.start()
-        try:
-            return await _measured(node.bootstrap_servers, count)
-        finally:
-            await node.stop()
+    async with own_kafka(settings) as servers:
+        return await _measured(servers, count)
 
 
 async def _measured(servers: str, count: int) -> dict[str, Any]:

@@ -12,12 +12,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, Final
 
@@ -86,19 +83,13 @@ async def measure(
 @asynccontextmanager
 async def filled(database_url: str, events: int) -> AsyncGenerator[ProjectorBench]:
     """A broker of its own with so many events of both kinds on it, thrown away afterwards."""
+    from diurna_deploy.bench.own_servers import own_kafka
     from diurna_deploy.settings import Settings
-    from diurna_deploy.stack.kafka import KafkaNode
 
-    folder = Path(tempfile.mkdtemp(prefix="diurna-bench-"))
-    node = KafkaNode(folder, Settings().cache_dir)
-    await node.start()
-    try:
-        bench = ProjectorBench(node.bootstrap_servers, database_url)
+    async with own_kafka(Settings()) as servers:
+        bench = ProjectorBench(servers, database_url)
         await bench.fill(events)
         yield bench
-    finally:
-        await node.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class ProjectorBench:

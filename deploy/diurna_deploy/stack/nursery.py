@@ -132,16 +132,14 @@ def _adopt_orphans(yes: bool) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, int(yes), 0, 0, 0)
 
 
-def received(orders: socket.socket) -> Order | None:
-    """The next order; None where the supervisor has closed its end."""
+def serve_one(orders: socket.socket, state: StateDirectory) -> bool:
+    """Forks the worker of the next order; False where the supervisor has closed its end."""
     content = orders.recv(_ORDER_BYTES_MAX)
-    return Order.from_json(json.loads(content)) if content else None
-
-
-def serve(order: Order, orders: socket.socket, state: StateDirectory) -> None:
-    """Forks the worker of an order."""
+    if not content:
+        return False
     if len(list(_THREADS.iterdir())) > 1:  # those of libraries too, which Python does not know
         raise RuntimeError("an import started a thread: nothing can be forked from here")
+    order = Order.from_json(json.loads(content))
     gc.freeze()
     told, tell = os.pipe()
     born, bear = os.pipe()
@@ -159,6 +157,7 @@ def serve(order: Order, orders: socket.socket, state: StateDirectory) -> None:
         with suppress(BrokenPipeError):  # somebody killed it: that is for the supervisor to see
             os.write(tell, _GO)
     os.close(tell)
+    return True
 
 
 def _fork_again(order: Order, state: StateDirectory, told: int, bear: int) -> NoReturn:
@@ -211,26 +210,31 @@ def main() -> int:
         os.dup2(nothing.fileno(), 0)
         gc.disable()  # what is loaded stays, and looking for garbage in it would unshare its memory
         missing = set(worker.PRELOADED)
-        waiting: Order | None = None
         for loaded in worker.preload():  # the first is forked while what the last needs is loaded
             missing.discard(loaded)
-            while waiting is not None or _is_there(orders):
-                waiting = waiting or received(orders)
-                if waiting is None:
+            while _is_next(orders, missing):
+                if not serve_one(orders, state):
                     return 0
-                if worker.preloaded_as(waiting.argv[len(WORKER) :]) in missing:
-                    break  # forked now, it would import for itself what the next one imports again
-                serve(waiting, orders, state)
-                waiting = None
         print(f"loaded after {time.monotonic() - began:.2f} s, {time.process_time():.2f} s of them at work", flush=True)
-        while (order := waiting or received(orders)) is not None:
-            waiting = None
-            serve(order, orders, state)
+        while serve_one(orders, state):
+            pass
     return 0
 
 
-def _is_there(orders: socket.socket) -> bool:
-    return bool(select.select([orders], [], [], 0)[0])
+def _is_next(orders: socket.socket, missing: set[str]) -> bool:
+    """Whether there is an order whose worker's part is loaded, or the end of orders.
+
+    Forked earlier, it would import for itself what the next one imports again.
+    """
+    from diurna_deploy import worker
+
+    if not select.select([orders], [], [], 0)[0]:
+        return False
+    content = orders.recv(_ORDER_BYTES_MAX, socket.MSG_PEEK)
+    if not content:
+        return True
+    order = Order.from_json(json.loads(content))
+    return worker.preloaded_as(order.argv[len(WORKER) :]) not in missing
 
 
 if __name__ == "__main__":
