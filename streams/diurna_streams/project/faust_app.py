@@ -12,8 +12,6 @@ Faust's own offsets are hints nobody looks at. Where Faust drops a record at a r
 from __future__ import annotations
 
 import logging
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -66,12 +64,18 @@ class _PromptTableManager(TableManager):
         """Does not sleep."""
 
 
-def _app(options: ProjectorOptions, positions: Positions, sink: Sink, folder: str) -> Any:
-    app = faust.App(
+class _App(faust.App):
+    """Keeps no files."""
+
+    def _create_directories(self) -> None:
+        """Makes no folders: a killed projector would leave them behind, empty."""
+
+
+def _app(options: ProjectorOptions, positions: Positions, sink: Sink) -> Any:
+    app = _App(
         options.group,
         broker=";".join(f"aiokafka://{server.strip()}" for server in options.bootstrap_servers.split(",")),
         store="memory://",
-        datadir=folder,
         key_serializer="raw",
         value_serializer="raw",
         autodiscover=False,
@@ -124,14 +128,12 @@ async def running(options: ProjectorOptions, positions: Positions, sink: Sink) -
     `sink` is given each record, in order within its partition; it must not raise.
     """
     _quieten()
-    folder = tempfile.mkdtemp(prefix="diurna-projector-")
-    app = _app(options, positions, sink, folder)
+    app = _app(options, positions, sink)
     try:
         await app.start()
         yield
     finally:
         await app.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _SameWordsOnce(logging.Filter):
