@@ -11,6 +11,7 @@ fails does not stop the others. `partial_results["docs_status"]` and `final_resu
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final, cast
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -27,6 +28,7 @@ from diurna_workflows.journal import Journal, NoJournal
 from diurna_workflows.observed import observed, observed_as
 from diurna_workflows.ports import Bus
 from diurna_workflows.state import JsonObject, MultiAgentState, Node, utc_now
+from diurna_workflows.steps import Update, ended, planned, written_down
 from diurna_workflows.target_lock import Locks, resource_of
 from diurna_workflows.work import no_scope, task_scope
 
@@ -34,7 +36,6 @@ from diurna_workflows.work import no_scope, task_scope
 # LangGraph's annotations leave the element types of its caches and checkpointers open.
 
 Graph = CompiledStateGraph[MultiAgentState, None, MultiAgentState, MultiAgentState]
-Update = dict[str, Any]
 
 AGENT: Final = "documentation"
 _NOTHING_THERE: Final = "nothing_to_document"
@@ -43,6 +44,7 @@ _PATIENCE_SECONDS: Final = 60.0
 _MERGE_SECONDS: Final = 120.0
 _ENDS_WELL: Final = frozenset({"documented", "partial", "refused"})
 """The ends at which the workflow did what its policy says."""
+_ended: Final = partial(ended, "docs_status")
 
 
 def build_parallel_docs(
@@ -97,13 +99,9 @@ class _Nodes:
         subtasks: list[JsonObject] = [
             {"id": name, "agent": AGENT, "type": "generate_docs", "kind": DOCUMENTS[name].kind} for name in names
         ]
-        return {
-            "subtasks": subtasks,
-            "subtask_status": dict.fromkeys((*names, "merge"), "pending"),
-            "agent_assignments": dict.fromkeys((*names, "merge"), AGENT),
-            "partial_results": {"input": given.model_dump(mode="json", exclude_none=True)},
-            "updated_at": utc_now(),
-        }
+        merge: JsonObject = {"id": "merge", "agent": AGENT}
+        plan = planned([*subtasks, merge], given.model_dump(mode="json", exclude_none=True))
+        return plan | {"subtasks": subtasks}  # which documents: that they are merged goes without saying
 
     def document(self, name: DocumentName) -> Node:
         """The node that has one document made, as a draft beside the site."""
@@ -145,18 +143,16 @@ class _Nodes:
         )
         if answer.error is not None and publish:
             unknown = "" if answer.is_known else "; whether the site was changed is unknown"
-            return _ended("merge", "failed", f"{answer.error}{unknown}", error=answer.error) | {"locks": held}
-        return _ended("merge", status, reason, result=answer.result) | {"locks": held}
+            reason = f"{answer.error}{unknown}"
+            return _ended("merge", "failed", reason, agent=AGENT, error=answer.error) | {"locks": held}
+        return _ended("merge", status, reason, agent=AGENT, result=answer.result) | {"locks": held}
 
     @observed
     async def finish(self, state: MultiAgentState) -> Update:
         """Says how it ended, and writes it down."""
         final = _final_result(state)
-        if final["status"] in _ENDS_WELL:
-            await self._journal.complete(final)
-        else:
-            await self._journal.fail(f"{final['status']}: {final['reason']}", final)
-        return {"final_result": final, "updated_at": utc_now()}
+        status = final["status"]
+        return await written_down(self._journal, final, status, is_well=status in _ENDS_WELL)
 
 
 def _wanted(subtasks: list[JsonObject], given: ParallelDocsInput) -> list[DocumentName]:
@@ -210,21 +206,6 @@ def _site(state: MultiAgentState, given: ParallelDocsInput) -> JsonObject:
             missing.append({"name": name, "title": title, "reason": str(found["reason"])[:2_000]})
     title = given.title or f"Documentation of {given.repo.rstrip('/').rpartition('/')[2].removesuffix('.git')}"
     return {"site": given.site, "build": state["task_id"], "title": title, "parts": parts, "missing": missing}
-
-
-def _ended(
-    node: str, status: str, reason: str, *, result: JsonObject | None = None, error: str | None = None
-) -> Update:
-    results: JsonObject = {"docs_status": status, "reason": reason, "ended_at": node}
-    if result is not None:
-        results[node] = result
-    return {
-        "subtask_status": {node: "completed" if error is None else "failed"},
-        "agent_status": {AGENT: "success" if error is None else "error"} if node == "merge" else {},
-        "partial_results": results,
-        "error_log": [] if error is None else [f"{node}: {error}"],
-        "updated_at": utc_now(),
-    }
 
 
 def _final_result(state: MultiAgentState) -> JsonObject:

@@ -19,6 +19,7 @@ from diurna_workflows.observed import observed, observed_as
 from diurna_workflows.pattern_tasks import ITEMS_MAX, AgentTask, Enough, Known
 from diurna_workflows.ports import Bus
 from diurna_workflows.state import JsonObject, MultiAgentState, utc_now
+from diurna_workflows.steps import Update, written_down
 from diurna_workflows.target_lock import Locks
 from diurna_workflows.work import no_scope, task_scope
 
@@ -26,7 +27,6 @@ from diurna_workflows.work import no_scope, task_scope
 # LangGraph's annotations leave the element types of its caches and checkpointers open.
 
 Graph = CompiledStateGraph[MultiAgentState, None, MultiAgentState, MultiAgentState]
-Update = dict[str, Any]
 
 
 class PatternNodes:
@@ -134,11 +134,7 @@ class PatternNodes:
     @observed
     async def _finish(self, state: MultiAgentState) -> Update:
         final = _final_result(state, self._enough)
-        if final["success"]:
-            await self._journal.complete(final)
-        else:
-            await self._journal.fail(f"{final['status']}: {final['reason']}", final)
-        return {"final_result": final, "updated_at": utc_now()}
+        return await written_down(self._journal, final, final["status"], is_well=final["success"])
 
 
 def _unless_failed(name: str, then: str) -> Callable[[MultiAgentState], str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final, cast
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -28,6 +29,7 @@ from diurna_workflows.policy import Decision, risk_of
 from diurna_workflows.ports import Bus
 from diurna_workflows.pr_input import PrDeploymentInput, decided_by_policy
 from diurna_workflows.state import JsonObject, MultiAgentState, utc_now
+from diurna_workflows.steps import Update, ended, planned, written_down
 from diurna_workflows.target_lock import Locks, resource_of
 from diurna_workflows.work import no_scope, task_scope
 
@@ -35,12 +37,11 @@ from diurna_workflows.work import no_scope, task_scope
 # LangGraph's annotations leave the element types of its caches and checkpointers open.
 
 Graph = CompiledStateGraph[MultiAgentState, None, MultiAgentState, MultiAgentState]
-Update = dict[str, Any]
-
 _ENDS_WELL: Final = frozenset(
     {"deployed", "rejected_by_review", "tests_failed", "approval_rejected", "approval_expired"}
 )
 """The ends at which the workflow did what it is there for: an honest no is one."""
+_ended: Final = partial(ended, "deployment_status")
 _ENVIRONMENT_SECONDS: Final = 900.0
 """How long the cicd agent may need to build the environment the tests run in."""
 _DEPLOY_SECONDS: Final = 1_500.0
@@ -109,13 +110,7 @@ class _Nodes:
             {"id": "approval", "agent": given.policy, "type": "approval"},
             {"id": "deploy", "agent": "infrastructure", "type": "deploy_service"},
         ]
-        return {
-            "subtasks": subtasks,
-            "subtask_status": {task["id"]: "pending" for task in subtasks},
-            "agent_assignments": {task["id"]: task["agent"] for task in subtasks},
-            "partial_results": {"input": given.model_dump(mode="json", exclude_none=True)},
-            "updated_at": utc_now(),
-        }
+        return planned(subtasks, given.model_dump(mode="json", exclude_none=True))
 
     @observed
     async def review(self, state: MultiAgentState) -> Update:
@@ -200,11 +195,7 @@ class _Nodes:
         """Says how it ended, and writes it down."""
         final = _final_result(state)
         status = final["deployment_status"]
-        if status in _ENDS_WELL:
-            await self._journal.complete(final)
-        else:
-            await self._journal.fail(f"{status}: {final['reason']}", final)
-        return {"final_result": final, "updated_at": utc_now()}
+        return await written_down(self._journal, final, status, is_well=status in _ENDS_WELL)
 
     async def _decided(self, state: MultiAgentState, given: PrDeploymentInput) -> Decision:
         results = state["partial_results"]
@@ -264,27 +255,6 @@ def _done(node: str, agent: str, result: Mapping[str, Any], *, is_agent: bool = 
         "subtask_status": {node: "completed"},
         "agent_status": {agent: "success"} if is_agent else {},
         "partial_results": {node: dict(result)},
-        "updated_at": utc_now(),
-    }
-
-
-def _ended(
-    node: str,
-    status: str,
-    reason: str,
-    *,
-    agent: str | None = None,
-    result: Mapping[str, Any] | None = None,
-    error: str | None = None,
-) -> Update:
-    results: JsonObject = {"deployment_status": status, "reason": reason, "ended_at": node}
-    if result is not None:
-        results[node] = dict(result)
-    return {
-        "subtask_status": {node: "completed" if error is None else "failed"},
-        "agent_status": {} if agent is None else {agent: "success" if error is None else "error"},
-        "partial_results": results,
-        "error_log": [] if error is None else [f"{node}: {error}"],
         "updated_at": utc_now(),
     }
 

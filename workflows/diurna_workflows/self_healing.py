@@ -15,6 +15,7 @@ another round, which begins with a look: the person may have healed it by hand.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, Final
 
 from langgraph.checkpoint.base import BaseCheckpointSaver
@@ -32,6 +33,7 @@ from diurna_workflows.observed import observed, observed_as
 from diurna_workflows.policy import Decision
 from diurna_workflows.ports import Bus
 from diurna_workflows.state import JsonObject, MultiAgentState, Node, utc_now
+from diurna_workflows.steps import Update, ended, planned, written_down
 from diurna_workflows.target_lock import Locks, resource_of
 from diurna_workflows.votes import merged_votes
 from diurna_workflows.work import no_scope, task_scope
@@ -40,9 +42,9 @@ from diurna_workflows.work import no_scope, task_scope
 # LangGraph's annotations leave the element types of its caches and checkpointers open.
 
 Graph = CompiledStateGraph[MultiAgentState, None, MultiAgentState, MultiAgentState]
-Update = dict[str, Any]
 
 HEALER: Final = "infrastructure"
+_ended: Final = partial(ended, "healing_status", next="finish")
 DIAGNOSTICIANS: Final = ("infrastructure", "cicd", "code-review")
 """The process and its checks; what it is made of; what it said."""
 _NO_SUCH_SERVICE: Final = frozenset({InvalidInput.code, NotFound.code})
@@ -122,19 +124,8 @@ class _Nodes:
             {"id": "fix", "agent": HEALER, "type": "execute_task"},
             {"id": "verify", "agent": HEALER, "type": "health_check"},
         ]
-        return {
-            "subtasks": subtasks,
-            "subtask_status": {str(task["id"]): "pending" for task in subtasks},
-            "agent_assignments": {str(task["id"]): str(task["agent"]) for task in subtasks},
-            "partial_results": {
-                "input": given.model_dump(mode="json", exclude_none=True),
-                "round": 1,
-                "attempt": 0,
-                "attempts": [],
-                "next": "detect",
-            },
-            "updated_at": utc_now(),
-        }
+        understood = given.model_dump(mode="json", exclude_none=True)
+        return planned(subtasks, understood, round=1, attempt=0, attempts=[], next="detect")
 
     @observed
     async def detect(self, state: MultiAgentState) -> Update:
@@ -272,11 +263,7 @@ class _Nodes:
     async def finish(self, state: MultiAgentState) -> Update:
         """Says how it ended, and writes it down."""
         final = final_result(state)
-        if final["is_resolved"]:
-            await self._journal.complete(final)
-        else:
-            await self._journal.fail(f"{final['status']}: {final['reason']}", final)
-        return {"final_result": final, "updated_at": utc_now()}
+        return await written_down(self._journal, final, final["status"], is_well=final["is_resolved"])
 
     async def _look(self, state: MultiAgentState, node: str, given: SelfHealingInput) -> Answer:
         payload = {"names": [given.service], **given.place}
@@ -315,17 +302,3 @@ def _matter(state: MultiAgentState, given: SelfHealingInput) -> Matter:
 
 def _input(state: MultiAgentState) -> SelfHealingInput:
     return SelfHealingInput.read(state["partial_results"]["input"])
-
-
-def _ended(
-    node: str, status: str, reason: str, *, result: JsonObject | None = None, error: str | None = None
-) -> Update:
-    results: JsonObject = {"healing_status": status, "reason": reason, "ended_at": node, "next": "finish"}
-    if result is not None:
-        results[node] = result
-    return {
-        "subtask_status": {node: "completed" if error is None else "failed"},
-        "partial_results": results,
-        "error_log": [] if error is None else [f"{node}: {error}"],
-        "updated_at": utc_now(),
-    }
