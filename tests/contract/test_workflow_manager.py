@@ -15,7 +15,7 @@ from diurna import Event, EventBus
 from diurna.locks import ResourceLockManager
 from diurna_schemas.errors import Conflict, InvalidInput, NotFound, Refused
 from diurna_schemas.shapes import AgentRequestEvent
-from diurna_schemas.workflows import DecideApproval
+from diurna_schemas.workflows import DecideApproval, PauseWorkflow, ResumeWorkflow
 from diurna_workflows import KafkaCheckpointSaver, WorkflowManager
 from diurna_workflows.policy import Decision
 from support.savers import Savers
@@ -162,6 +162,24 @@ async def test_a_cancelled_workflow_ends_as_cancelled_and_is_not_gone_on_with(of
     held.set()
     assert (await (await other.resume(workflow_id)))["deployment_status"] == "cancelled"
     assert len(office.asked(workflow_id)) == 1
+
+
+async def test_a_paused_workflow_waits_and_goes_on_once_it_is_resumed(office: Office) -> None:
+    manager, _ = await office.manager()
+    workflow_id = new_workflow()
+    refused: list[Event] = []
+    office.bus.subscribe("workflows.command_refused", refused.append)
+    await office.bus.ready()
+    held = office.workers.held_back["review_code"] = asyncio.Event()
+    task = manager.start("pr_deployment", workflow_id, INPUT)
+    await eventually(lambda: len(office.asked(workflow_id)) == 1)
+    await office.connection.ask(PauseWorkflow(command_id=new_workflow(), workflow_id=workflow_id))
+    held.set()
+    await eventually(lambda: any(event.data["workflow_id"] == workflow_id for event in refused))
+    assert not task.done()
+    await office.connection.ask(ResumeWorkflow(command_id=new_workflow(), workflow_id=workflow_id))
+    assert (await task)["deployment_status"] == "deployed"
+    assert len(office.asked(workflow_id)) == 3, "nothing was asked twice"
 
 
 async def test_a_policy_needs_none_of_the_roles_that_people_need(office: Office) -> None:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_delay, wait_exponential_jitter
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_exponential_jitter
 
-from diurna_schemas.errors import Conflict, NotFound, Refused, Unavailable
+from diurna_schemas.errors import Conflict, NotFound, Unavailable
+from diurna_workflows.journal import PAUSED
 from diurna_workflows.state import JsonObject
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 logger = structlog.get_logger(__name__)
 
 PATIENCE_SECONDS: Final = 3_600.0
-"""So long a run goes on trying."""
+"""So long a run waits in vain for what does not answer."""
 _WAIT_SECONDS_MAX: Final = 10.0
 _INTERRUPT: Final = "__interrupt__"
 """LangGraph's name for what a stream says of nodes that wait for an answer."""
@@ -83,7 +84,7 @@ async def drive(
     async for attempt in AsyncRetrying(
         retry=retry_if_exception(_passes),
         wait=wait_exponential_jitter(multiplier=0.1, max=_WAIT_SECONDS_MAX),
-        stop=stop_after_delay(patience_seconds),
+        stop=_Patience(patience_seconds),
         before_sleep=_tell,
         reraise=True,
     ):
@@ -168,10 +169,30 @@ async def _answered(interrupts: list[Any], ask: Ask | None) -> Any:
     return Command(resume={one.id: answer for one, answer in zip(interrupts, answers, strict=True)})
 
 
+class _Patience:
+    """Ends a run that has waited in vain for so long. While it works, or is paused, it does not wait in vain."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._was_paused = False
+        self._seen = self._in_vain = 0.0
+
+    def __call__(self, state: RetryCallState) -> bool:
+        if not self._was_paused:
+            self._in_vain += state.idle_for - self._seen
+        self._seen = state.idle_for
+        self._was_paused = state.outcome is not None and _is_paused(state.outcome.exception())
+        return not self._was_paused and self._in_vain >= self._seconds
+
+
 def _passes(error: BaseException) -> bool:
     if isinstance(error, Conflict):
-        return error.code.startswith("thread_")
-    return isinstance(error, Unavailable) or (isinstance(error, Refused) and error.code == "workflow_paused")
+        return _is_paused(error) or error.code.startswith("thread_")
+    return isinstance(error, Unavailable)
+
+
+def _is_paused(error: BaseException | None) -> bool:
+    return isinstance(error, Conflict) and error.code == PAUSED
 
 
 def _tell(state: RetryCallState) -> None:

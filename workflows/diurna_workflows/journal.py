@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, Protocol
 
@@ -31,6 +32,8 @@ _NAMESPACE: Final = uuid.UUID("0f0c2d2e-8f43-5a5e-9a3c-6a1f7c0de5b2")
 ORCHESTRATOR: Final = "orchestrator"
 SUMMARY_BYTES_MAX: Final = 32 * 1024
 """What a fact repeats of an agent's answer; the whole stands in `request.completed`."""
+PAUSED: Final = "workflow_paused"
+"""The code of a refusal that passes: the workflow is paused."""
 
 
 def named_id(*parts: str) -> str:
@@ -93,6 +96,7 @@ class LogJournal:
         self._connection = connection
         self._workflow_id = workflow_id
         self._scope = scope
+        self._refused: Counter[str] = Counter()
 
     def approval_id(self, name: str) -> str:
         """The id of an approval the workflow asks for."""
@@ -112,7 +116,7 @@ class LogJournal:
         )
 
     async def step(self, step: str, agent_id: str, *, attempt: int = 1) -> None:
-        await self._connection.ask(
+        await self._ask(
             UpdateWorkflowStep(
                 command_id=self._id_of_work("step", step, *([] if attempt == 1 else [str(attempt)])),
                 workflow_id=self._workflow_id,
@@ -122,7 +126,7 @@ class LogJournal:
         )
 
     async def state(self, label: str, updates: Mapping[str, Any], agent_id: str | None = None) -> None:
-        await self._connection.ask(
+        await self._ask(
             UpdateWorkflowState(
                 command_id=self._id_of_work("state", label),
                 workflow_id=self._workflow_id,
@@ -146,7 +150,7 @@ class LogJournal:
             "approval_exists",
         )
         if is_new:
-            await self._connection.ask(
+            await self._ask(
                 UpdateWorkflowStep(
                     command_id=self._id("step-of", matter.name),
                     workflow_id=self._workflow_id,
@@ -188,10 +192,25 @@ class LogJournal:
             "failed",
         )
 
+    async def _ask(self, command: Command) -> None:
+        """Says it under another id than before where it was refused because the workflow was paused.
+
+        The decider remembers that answer, and would give it again after the workflow was resumed.
+        """
+        first_id = command.command_id
+        if times := self._refused[first_id]:
+            command = command.model_copy(update={"command_id": named_id(first_id, str(times))})
+        try:
+            await self._connection.ask(command)
+        except Refused as error:
+            if error.code == PAUSED:
+                self._refused[first_id] += 1
+            raise
+
     async def _ask_once(self, command: Command, done_before: str) -> bool:
         """The decider forgets a command after some minutes; then it is what it led to that is there already: False."""
         try:
-            await self._connection.ask(command)
+            await self._ask(command)
         except Refused as error:
             if error.code != done_before:
                 raise
@@ -200,7 +219,7 @@ class LogJournal:
 
     async def _end(self, command: CompleteWorkflow | FailWorkflow, status: str) -> None:
         try:
-            await self._connection.ask(command)
+            await self._ask(command)
         except Refused as error:
             if error.code != "workflow_over" or not error.reason.endswith(f" is {status}"):
                 raise
