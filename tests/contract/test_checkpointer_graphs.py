@@ -15,7 +15,7 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Command, Send, interrupt
 
-from diurna_schemas.errors import Unavailable
+from diurna_schemas.errors import Conflict, Unavailable
 from support.savers import Savers
 
 pytestmark = pytest.mark.timeout(120)
@@ -280,6 +280,74 @@ async def test_a_copied_thread_goes_on_from_its_interrupt_by_itself(savers: Save
     await saver.acopy_thread(source["configurable"]["thread_id"], target["configurable"]["thread_id"])
     assert (await graph.ainvoke(Command(resume="copy"), target))["answer"] == "copy"
     assert (await graph.aget_state(source)).next == ("ask",)
+
+
+async def test_a_checkpoint_is_copied_beside_itself_the_last_one_and_an_older_one(savers: Savers) -> None:
+    saver, config = await savers(idle_seconds=0.05), config_of()
+    graph = chain(saver)
+    await graph.ainvoke({"numbers": []}, config)
+    old = [state async for state in graph.aget_state_history(config)][3]
+    for at in (config, old.config):
+        await saver.aclose()
+        saver = await savers(idle_seconds=0.05)
+        graph = chain(saver)
+        copied = await graph.aupdate_state(at, None, as_node="__copy__")
+        assert (await graph.aget_state(copied)).values == (await graph.aget_state(at)).values
+    assert (await graph.aget_state(config)).metadata["source"] == "fork"
+    assert await graph.ainvoke(None, config) == {"numbers": list(range(10))}
+
+
+def waiting(saver: BaseCheckpointSaver[str], reached: asyncio.Event, until: asyncio.Event) -> Any:
+    async def wait(_: State) -> State:
+        reached.set()
+        await until.wait()
+        return {"numbers": [1]}
+
+    graph = StateGraph(State)
+    graph.add_node("before", lambda _: {"answer": "kept once, as a value of its own" * 9})
+    graph.add_node("wait", wait)
+    graph.add_node("after", lambda _: {"numbers": [2]})
+    graph.add_edge(START, "before")
+    graph.add_edge("before", "wait")
+    graph.add_edge("wait", "after")
+    return graph.compile(checkpointer=saver)
+
+
+@pytest.mark.parametrize("durability", ["sync", "async"])
+@pytest.mark.parametrize("is_own", [True, False], ids=["by the same saver", "by another"])
+async def test_a_run_whose_thread_was_deleted_does_not_bring_half_of_it_back(
+    savers: Savers, is_own: bool, durability: Durability
+) -> None:
+    saver, config, reached, until = await savers(idle_seconds=0.05), config_of(), asyncio.Event(), asyncio.Event()
+    run = asyncio.create_task(waiting(saver, reached, until).ainvoke({"numbers": []}, config, durability=durability))
+    await reached.wait()
+    deleting = saver if is_own else await savers()
+    while not is_own and await deleting.aget_tuple(config) is None:  # type: ignore[arg-type]
+        await asyncio.sleep(0)  # what another has not written yet nobody can delete
+    await deleting.adelete_thread(config["configurable"]["thread_id"])
+    until.set()
+    with pytest.raises(Conflict, match="was deleted") as refused:
+        await run
+    assert refused.value.code == "deleted"
+    assert await (await savers()).aget_tuple(config) is None  # type: ignore[arg-type]
+    again = await waiting(saver, reached, until).ainvoke({"numbers": [7]}, config, durability=durability)
+    assert again["numbers"] == [7, 1, 2]
+
+
+async def test_that_somebody_looked_at_a_state_excuses_no_run_that_is_late(savers: Savers) -> None:
+    one, other, config = await savers(idle_seconds=0.05), await savers(), config_of()
+    reached, until, at_once = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    at_once.set()
+    graph = waiting(one, reached, until)
+    run = asyncio.create_task(graph.ainvoke({"numbers": []}, config, durability="sync"))
+    await reached.wait()
+    await graph.aget_state((await graph.aget_state(config)).config)
+    final = await waiting(other, reached, at_once).ainvoke(None, config)
+    await other.aclose()
+    until.set()
+    with pytest.raises(Conflict, match="moved on"):
+        await run
+    assert (await graph.aget_state(config)).values == final
 
 
 async def test_a_graph_that_blocks_runs_on_the_blocking_twins(savers: Savers) -> None:

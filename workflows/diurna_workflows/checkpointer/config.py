@@ -14,6 +14,8 @@ from diurna_schemas.ids import checked_id
 
 DURABILITY: Final = "__pregel_durability"
 """Where LangGraph says with what durability a run saves: in what it hands to its checkpointer, while it runs."""
+_RUNTIME: Final = "__pregel_runtime"
+"""What LangGraph gives to whatever a run does; whoever reads or changes a state has none."""
 THREAD_ID_CHARACTERS_MAX: Final = 190
 """So that `thread:…` is an id still: the name of the thread's lock."""
 
@@ -135,6 +137,11 @@ def goes_on(config: RunnableConfig) -> bool:
 def begins_to_write(config: RunnableConfig) -> bool:
     """Whether who asks is a run that will save its checkpoints as it goes."""
     return _configurable(config).get(DURABILITY) in {"async", "sync"}
+
+
+def is_of_run(config: RunnableConfig) -> bool:
+    """Whether a run asks or writes, and not somebody who reads or changes a state."""
+    return _RUNTIME in _configurable(config)
 
 
 def before_of(config: RunnableConfig | None) -> str | None:

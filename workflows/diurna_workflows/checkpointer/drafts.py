@@ -36,7 +36,8 @@ Fields = dict[str, Any]
 class Draft:
     """Anything to be appended. `done` is over once it is durable and counts, or never will.
 
-    `can_wait`: its run goes on meanwhile, and what comes next may go to the log with it.
+    `can_wait`: its run goes on meanwhile, and what comes next may go to the log with it. `is_of_run`: a run writes it,
+    and not somebody who changes a state. `is_branch`: it says itself that it branches off.
     """
 
     def __init__(self, thread_id: str, chunks: Sequence[tuple[str, list[bytes]]] = (), inline_bytes: int = 0) -> None:
@@ -44,6 +45,8 @@ class Draft:
         self.chunks = chunks
         self.inline_bytes = inline_bytes
         self.can_wait = False
+        self.is_of_run = False
+        self.is_branch = False
         self.size = inline_bytes + sum(len(part) for _, parts in chunks for part in parts) + 1_000
         """About how many bytes it takes on the log."""
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -150,7 +153,9 @@ def draft_of_checkpoint(
         "channels": channels,
         "blobs": blobs,
     }
-    return CheckpointDraft(place.thread_id, fields, found, everything, frozenset(new_versions))
+    draft = CheckpointDraft(place.thread_id, fields, found, everything, frozenset(new_versions))
+    draft.is_branch = kept.get("source") == "fork"
+    return draft
 
 
 def draft_of_writes(

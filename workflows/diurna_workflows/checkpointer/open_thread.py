@@ -18,8 +18,8 @@ class OpenThread:
     """One hold of a thread.
 
     `base`: the newest checkpoint of each namespace when it was opened; `token_before`: the token it had then;
-    `position`: up to there all is known; `queued`: drafts on their way; `pins`: who holds it
-    whether it is written to or not.
+    `position`: up to there all is known; `queued`: drafts on their way; `last`: the last of them all; `pins`: who
+    holds it whether it is written to or not.
     """
 
     thread_id: str
@@ -30,9 +30,12 @@ class OpenThread:
     heads: dict[str, Head] = field(default_factory=dict[str, Head])
     used_at: float = field(default_factory=time.monotonic)
     queued: int = 0
+    last: Draft | None = None
     pins: int = 0
     is_untouched: bool = True
     """Until something is appended: then it is what it was when it was taken, whoever has written to it before."""
+    is_gone: bool = False
+    """Until it begins anew: it was deleted, and whoever goes on from what it had is late."""
     is_known: bool = True
     """False once it is unknown whether a write is there: then the thread is taken anew, and with a new token."""
     _early: dict[_Namespaced, list[WritesDraft]] = field(default_factory=dict[_Namespaced, list[WritesDraft]])
@@ -65,9 +68,10 @@ class OpenThread:
             case _:
                 return
 
-    def begin_again(self, base: dict[str, str]) -> None:
+    def begin_again(self, base: dict[str, str], *, is_gone: bool) -> None:
         """Forgets everything but what the newest checkpoints are."""
         self.base = base
+        self.is_gone = is_gone
         self.heads.clear()
         self._early.clear()
 

@@ -38,6 +38,7 @@ from diurna_workflows.checkpointer.config import (
     check_mapping,
     checked_thread,
     goes_on,
+    is_of_run,
 )
 from diurna_workflows.checkpointer.copying import copy_thread
 from diurna_workflows.checkpointer.drafts import (
@@ -180,7 +181,7 @@ class KafkaCheckpointSaver(BlockingTwins):
         draft = draft_of_checkpoint(
             self.serde, place, config=config, checkpoint=checkpoint, metadata=metadata, new_versions=new_versions
         )
-        draft.can_wait = goes_on(config)
+        draft.can_wait, draft.is_of_run = goes_on(config), is_of_run(config)
         with _PUT.time():
             await self._threads.outbox.room()
             await self._steps.save(draft, self._threads.append)
@@ -195,18 +196,19 @@ class KafkaCheckpointSaver(BlockingTwins):
         """
         place = Place.of(config)
         draft = draft_of_writes(self.serde, place, writes, task_id, task_path)
-        draft.can_wait = goes_on(config)
+        draft.can_wait, draft.is_of_run = goes_on(config), is_of_run(config)
         with _PUT_WRITES.time():
             await self._threads.outbox.room()
             await self._steps.go_on(draft, self._threads.append)
 
     async def adelete_thread(self, thread_id: str) -> None:
         """Deletes a thread with all its namespaces. A thread that is not there is no error."""
-        checked_thread(thread_id)
+        await self._threads.all_here(checked_thread(thread_id))
         summary = await self._threads.summary(thread_id)
         if summary.thread is None and summary.damage is None:
             return
         async with self._threads.holding(thread_id) as thread:
+            thread.is_gone = True  # from now on nobody goes on with what it has
             await self._threads.caught_up(thread_id)
             keys = await self._reads.keys(thread_id)
             if not (keys.checkpoints or keys.blobs or keys.writes or summary.damage):
@@ -275,7 +277,8 @@ class KafkaCheckpointSaver(BlockingTwins):
         """
         place = Place.of(config)
         if place.checkpoint_id is not None:
-            self._threads.address(place.thread_id, place.checkpoint_ns, place.checkpoint_id)
+            named = (place.thread_id, place.checkpoint_ns, place.checkpoint_id)
+            self._threads.addressed.note(named, is_run=is_of_run(config))
         thread = self._threads.known(place.thread_id)
         head = None if thread is None else thread.head(place.checkpoint_ns)
         if head is not None and place.checkpoint_id in {None, head.checkpoint_id}:

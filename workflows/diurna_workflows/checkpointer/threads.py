@@ -23,9 +23,10 @@ from diurna_schemas.errors import Conflict
 from diurna_schemas.ids import Position
 from diurna_schemas.topics import CHECKPOINTS, partition_of
 from diurna_workflows.checkpointer.cache import ReadHeads
-from diurna_workflows.checkpointer.drafts import CheckpointDraft, Draft, WritesDraft
+from diurna_workflows.checkpointer.drafts import CheckpointDraft, Draft
 from diurna_workflows.checkpointer.frontier import Frontier
 from diurna_workflows.checkpointer.guard import Guard, Hold
+from diurna_workflows.checkpointer.late import Addressed, Place, places_of, remember, why_late
 from diurna_workflows.checkpointer.open_thread import OpenThread
 from diurna_workflows.checkpointer.outbox import Appended, Outbox
 from diurna_workflows.checkpointer.reads import ReadsThreads
@@ -35,13 +36,8 @@ IDLE_SECONDS: Final = 1.0
 READ_SECONDS: Final = 30.0
 """How long a read waits for the projection."""
 _SWEEP_SECONDS: Final = 0.25
-_REMEMBERED_MAX: Final = 10_000
 
-K = TypeVar("K")
-V = TypeVar("V")
 R = TypeVar("R", Found, Summary)
-Place = tuple[str, str, str]
-"""Thread, namespace, checkpoint."""
 
 
 @dataclass(eq=False, slots=True)
@@ -70,7 +66,7 @@ class Threads:
         self._open: dict[str, OpenThread] = {}
         self._opening: dict[str, _Opening] = {}
         self._absent: OrderedDict[str, int] = OrderedDict()
-        self._addressed: OrderedDict[Place, None] = OrderedDict()
+        self.addressed = Addressed()
         self._lost: OrderedDict[Place, BaseException] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._sweeping: asyncio.Task[None] | None = None
@@ -82,15 +78,11 @@ class Threads:
         found = self._open.get(thread_id)
         return found if found is not None and found.is_known and found.hold.is_safe else None
 
-    def address(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str) -> None:
-        """Somebody read this very checkpoint by its id, and may mean to branch off from there."""
-        _remember(self._addressed, (thread_id, checkpoint_ns, checkpoint_id), None)
-
     async def get(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Found:
         """A checkpoint, with everything that was written to the thread before this moment, by anybody."""
         found = await self._fresh(thread_id, lambda: self.reads.get(thread_id, checkpoint_ns, checkpoint_id))
         if found.thread is None and found.damage is None:
-            _remember(self._absent, thread_id, found.next)
+            remember(self._absent, thread_id, found.next)
         return found
 
     async def begun(self, thread_id: str, checkpoint_ns: str, checkpoint_id: str | None) -> Found:
@@ -130,6 +122,7 @@ class Threads:
 
     async def caught_up(self, thread_id: str) -> None:
         """Waits until reads hold everything that was written to the thread before this moment, by anybody."""
+        await self._settled_here(thread_id)
         await self.reads.passed(await self._needed(thread_id), seconds=READ_SECONDS)
 
     async def _needed(self, thread_id: str) -> list[Position]:
@@ -137,6 +130,18 @@ class Threads:
         if (found := self.known(thread_id)) is not None:
             return [] if found.position is None else [found.position]
         return await self._frontier.of(thread_id)
+
+    async def all_here(self, thread_id: str) -> None:
+        """Waits until everything this saver has for the thread is written, or is refused."""
+        opening = self._opening.get(thread_id)
+        if opening is not None and opening.task is not None:
+            await asyncio.wait({opening.task})
+        await self._settled_here(thread_id)
+
+    async def _settled_here(self, thread_id: str) -> None:
+        held = self.known(thread_id)
+        if held is not None and held.last is not None:
+            await asyncio.wait({held.last.done})
 
     async def all_caught_up(self) -> None:
         """Waits until reads hold everything that was written to any thread before this moment."""
@@ -187,7 +192,8 @@ class Threads:
 
     async def reload(self, thread: OpenThread) -> None:
         """Looks again at a thread that lost checkpoints."""
-        thread.begin_again((await self.summary(thread.thread_id)).heads)
+        summary = await self.summary(thread.thread_id)
+        thread.begin_again(summary.heads, is_gone=_is_gone(summary))
 
     async def close(self) -> None:
         """Writes what is on its way, and gives every thread back."""
@@ -207,8 +213,10 @@ class Threads:
         if self._is_refused(draft, thread):
             return
         thread.is_untouched = False
+        thread.is_gone = thread.is_gone and not isinstance(draft, CheckpointDraft)
         thread.hold.keep()
         thread.queued += 1
+        thread.last = draft
         self.outbox.put(thread, draft)
 
     def _settled(self, appended: Appended, draft: Draft, outcome: int | BaseException) -> None:
@@ -220,7 +228,7 @@ class Threads:
         thread.used_at = time.monotonic()
         if isinstance(outcome, BaseException):
             thread.is_known = False  # it may be there or not
-            self._fail(draft, _places_of(draft)[0], outcome)
+            self._fail(draft, places_of(draft)[0], outcome)
             return
         thread.took(draft, Position(CHECKPOINTS, partition_of(thread.thread_id), outcome))
         if thread.hold.is_safe:
@@ -232,21 +240,22 @@ class Threads:
 
     def _is_refused(self, draft: Draft, thread: OpenThread | None = None) -> bool:
         """Whether what a draft builds on is not there, or no longer the end of a thread that was just taken."""
-        if not self._lost and (thread is None or not thread.is_untouched):
+        is_checked = thread is not None and (thread.is_untouched or thread.is_gone)
+        if not self._lost and not is_checked:
             return False
-        place, base = _places_of(draft)
+        place, base = places_of(draft)
         if base is None:
             return False
         error = self._lost.get(base)
-        if error is None and thread is not None and thread.is_untouched:
-            error = self._moved(base, thread.base.get(base[1]))
+        if error is None and thread is not None and is_checked:
+            error = why_late(draft, base, thread, self.addressed)
         if error is not None:
             self._fail(draft, place, error)
         return error is not None
 
     def _fail(self, draft: Draft, place: Place | None, error: BaseException) -> None:
         if place is not None:
-            _remember(self._lost, place, error)
+            remember(self._lost, place, error)
         draft.fail(error)
 
     def _open_for(self, thread_id: str, draft: Draft | None) -> asyncio.Task[OpenThread]:
@@ -265,7 +274,7 @@ class Threads:
         except BaseException as error:
             del self._opening[thread_id]
             for draft in opening.drafts:
-                self._fail(draft, _places_of(draft)[0], error)
+                self._fail(draft, places_of(draft)[0], error)
             raise
         del self._opening[thread_id]
         self._open[thread_id] = thread
@@ -299,7 +308,7 @@ class Threads:
                 code="thread_lost",
             )
         position = Position(CHECKPOINTS, partition_of(thread_id), summary.next - 1) if summary.next else None
-        thread = OpenThread(thread_id, hold, summary.heads, position, token_before)
+        thread = OpenThread(thread_id, hold, summary.heads, position, token_before, is_gone=_is_gone(summary))
         for namespace, newest in summary.heads.items():
             head = self.read_heads.take(thread_id, namespace)
             if head is not None and head.checkpoint_id == newest:
@@ -320,18 +329,6 @@ class Threads:
             return Summary(None, None, {}, found.next)
         return await self.reads.summary(thread_id)
 
-    def _moved(self, base: Place, newest: str | None) -> Conflict | None:
-        """What is wrong with a draft that builds on `base` where the thread's end is `newest`."""
-        thread_id, _, checkpoint_id = base
-        if newest is None or checkpoint_id >= newest or base in self._addressed:
-            return None
-        began = f"checkpoint {checkpoint_id}" if checkpoint_id else "no checkpoint at all"
-        return Conflict(
-            f"thread {thread_id!r} has moved on to checkpoint {newest} since this run began from {began}: "
-            "another writer was first",
-            code="thread_moved",
-        )
-
     async def _confirm(self, thread: OpenThread, draft: Draft) -> None:
         """The thread may have been lost before the draft was durable: takes it again to see whether it counts."""
         try:
@@ -339,7 +336,7 @@ class Threads:
             if again.token_before > thread.token:
                 raise _lost(thread.thread_id)
         except BaseException as error:
-            self._fail(draft, _places_of(draft)[0], error)
+            self._fail(draft, places_of(draft)[0], error)
             if not isinstance(error, Exception):
                 raise
         else:
@@ -359,29 +356,15 @@ class Threads:
             await asyncio.gather(*(thread.hold.release() for thread in idle))
 
 
-def _places_of(draft: Draft) -> tuple[Place | None, Place | None]:
-    """The checkpoint a draft makes, and the one it builds on; an empty id stands for: on none."""
-    match draft:
-        case CheckpointDraft():
-            about = (draft.thread_id, draft.checkpoint_ns)
-            return (*about, draft.checkpoint_id), (*about, draft.parent_checkpoint_id or "")
-        case WritesDraft():
-            return None, (draft.thread_id, draft.checkpoint_ns, draft.checkpoint_id)
-        case _:
-            return None, None
-
-
-def _remember(known: OrderedDict[K, V], key: K, value: V) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    while len(known) > _REMEMBERED_MAX:
-        known.popitem(last=False)
-
-
 async def _keep(thread: OpenThread) -> None:
     while True:
         thread.hold.keep()
         await asyncio.sleep(_SWEEP_SECONDS)
+
+
+def _is_gone(summary: Summary) -> bool:
+    """Whether the thread was there, and has been deleted."""
+    return summary.thread is not None and not summary.heads
 
 
 def _retrieved(task: asyncio.Task[OpenThread]) -> None:
