@@ -12,7 +12,7 @@ import pytest
 
 from diurna_projections.memory import MemoryTables
 from diurna_projections.store import Store
-from diurna_projections.store.generations import generations
+from diurna_projections.store.generations import generations, take_back
 from diurna_schemas.codec import Codec
 from diurna_schemas.errors import Conflict, NotFound
 from diurna_streams.log.kafka import KafkaLog
@@ -127,6 +127,45 @@ async def test_a_changed_row_is_found_and_nothing_is_promoted(replay: Replay, li
     with pytest.raises(Conflict, match="requests differ"):
         await replay.promote(Progress())
     assert await generations(live) == ["diurna", "diurna_next"]
+
+
+async def test_damaged_tables_are_replaced_where_that_is_said_and_can_be_had_back(
+    replay: Replay, live: Store, log: KafkaLog
+) -> None:
+    await live.database.fetch("delete from events where record_offset = 3")
+    await live.database.fetch("update workflows set state = '{}'")
+    damaged = (await live.checksums()).tables
+    await replay.rebuild(Progress())
+    found = await replay.promote(Progress(), even_different=True)
+    assert found.different == ["workflows", "events"]
+    assert (await live.checksums()).tables == await fold_of(log)
+    for _ in range(2):  # what is refused changes nothing: it can be asked for again
+        with pytest.raises(Conflict, match="workflows, events differ"):
+            await replay.roll_back(Progress())
+        assert await generations(live) == ["diurna", "diurna_before"]
+    await replay.roll_back(Progress(), even_different=True)
+    assert (await live.checksums()).tables == damaged
+
+
+async def test_a_rebuild_that_begins_anew_throws_away_what_an_earlier_one_left(replay: Replay, live: Store) -> None:
+    await replay.rebuild(Progress())
+    left = await Store.connect(live.database.url, schema=replay.schema)
+    await left.database.fetch("update workflows set state = '{}'")
+    await left.close()
+    await replay.rebuild(Progress())
+    assert (await replay.verify(Progress())).different == ["workflows"]
+    await replay.rebuild(Progress(), is_anew=True)
+    assert (await replay.verify(Progress())).different == []
+
+
+async def test_a_rollback_that_was_killed_half_way_is_ended_by_a_promotion(replay: Replay, live: Store) -> None:
+    await replay.rebuild(Progress())
+    await replay.promote(Progress())
+    await take_back(live)
+    with pytest.raises(Conflict, match="promote or drop it first"):
+        await replay.roll_back(Progress())
+    await replay.promote(Progress())
+    assert await generations(live) == ["diurna", "diurna_before"]
 
 
 async def test_generations_are_exchanged_under_load_and_readers_see_no_gap(

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from diurna_streams.replay.rebuild import Comparison, Replay
 
 app = group("How the tables stand to the log, and making them anew from it.")
+Different = Annotated[
+    bool, typer.Option("--different", help="Also where tables differ: they were damaged, or a fold was changed.")
+]
 
 
 @command(app, "status")
@@ -32,18 +35,20 @@ def status(session: Session) -> None:
 def rebuild(
     session: Session,
     promote: Annotated[bool, typer.Option("--promote", help="Put the new tables in the live ones' place.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Throw away what an earlier rebuild left.")] = False,
+    different: Different = False,
 ) -> None:
     """Makes the tables anew from the log, beside the live ones; goes on where an earlier rebuild broke off."""
 
     async def work(replay: Replay, progress: Progress) -> None:
-        made = await replay.rebuild(progress)
+        made = await replay.rebuild(progress, is_anew=anew)
         rate = {
             "records": progress.done,
             "seconds": round(progress.seconds, 3),
             "per_second": round(progress.per_second),
         }
         if promote:
-            await replay.promote(progress)
+            await replay.promote(progress, even_different=different)
         document = {"schema": replay.schema, "promoted": promote, **rate, "checksums": made.tables}
         pace = f"{progress.done:,} records in {progress.seconds:.1f} s ({progress.per_second:,.0f}/s)"
         where = (
@@ -69,15 +74,15 @@ def verify(session: Session) -> None:
 
 
 @command(app, "promote")
-def promote(session: Session) -> None:
+def promote(session: Session, different: Different = False) -> None:
     """Puts the rebuilt tables in the live ones' place, in one transaction; the live ones are kept to go back to."""
-    _exchange(session, "promote", lambda replay, progress: replay.promote(progress))
+    _exchange(session, "promote", lambda replay, progress: replay.promote(progress, even_different=different))
 
 
 @command(app, "rollback")
-def roll_back(session: Session) -> None:
+def roll_back(session: Session, different: Different = False) -> None:
     """Puts the tables that were kept at the last promotion in the live ones' place again."""
-    _exchange(session, "rollback", lambda replay, progress: replay.roll_back(progress))
+    _exchange(session, "rollback", lambda replay, progress: replay.roll_back(progress, even_different=different))
 
 
 def _exchange(session: Session, what: str, exchange: Callable[[Replay, Progress], Awaitable[Comparison]]) -> None:

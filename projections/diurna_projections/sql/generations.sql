@@ -11,7 +11,7 @@ where live.topic = made.topic and live.partition = made.partition and live.next 
   and made.topic = any($1::text[])
 
 -- name: retire
-update positions set hash = 'retired ' || hash
+update {schema}.positions set hash = 'retired ' || hash
 
 -- name: revive
 update {schema}.positions set hash = replace(hash, 'retired ', '')

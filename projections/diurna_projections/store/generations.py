@@ -60,7 +60,7 @@ async def exchange(live: Store, following: Store, deliver: Deliver) -> dict[Plac
         await connection.execute(f"drop schema if exists {kept} cascade")
         # Whoever waits for these positions must not find them where he believes them to be: he asks again, and finds
         # the new ones.
-        await connection.execute(_SQL["retire"])
+        await connection.execute(_SQL["retire"].format(schema=name))
         await connection.execute(f"alter schema {name} rename to {kept}")
         await connection.execute(f"alter schema {following.database.schema} rename to {name}")
     return heads
@@ -74,12 +74,20 @@ async def take_back(live: Store) -> None:
     name = live.database.schema
     async with live.database.connection() as connection, translated("take back"), connection.transaction():
         there = {row[0] for row in await connection.fetch(_SQL["schemas"], [before_of(name), next_of(name)])}
-        if before_of(name) not in there:
-            raise NotFound("generation", before_of(name))
         if next_of(name) in there:
             raise Conflict(f"{next_of(name)} is being made: promote or drop it first")
+        if before_of(name) not in there:
+            raise NotFound("generation", before_of(name))
         await connection.execute(f"alter schema {before_of(name)} rename to {next_of(name)}")
         await connection.execute(_SQL["revive"].format(schema=next_of(name)))
+
+
+async def keep_again(live: Store) -> None:
+    """Undoes `take_back`: what was taken back stays the generation before."""
+    name = live.database.schema
+    async with live.database.connection() as connection, translated("keep again"), connection.transaction():
+        await connection.execute(_SQL["retire"].format(schema=next_of(name)))
+        await connection.execute(f"alter schema {next_of(name)} rename to {before_of(name)}")
 
 
 async def generations(live: Store) -> list[str]:

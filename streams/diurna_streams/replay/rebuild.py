@@ -15,7 +15,14 @@ from typing import Final
 from diurna_projections.records import WITH_GAPS
 from diurna_projections.store import Checksums, Store
 from diurna_projections.store.database import SCHEMA
-from diurna_projections.store.generations import create_database, exchange, generations, next_of, take_back
+from diurna_projections.store.generations import (
+    create_database,
+    exchange,
+    generations,
+    keep_again,
+    next_of,
+    take_back,
+)
 from diurna_projections.store.moves import Place
 from diurna_schemas.chain import Head
 from diurna_schemas.codec import Codec
@@ -74,11 +81,15 @@ class Replay:
         """The live tables as they are."""
         return await self._live.checksums()
 
-    async def rebuild(self, progress: Progress, *, until: Mapping[Place, int] | None = None) -> Checksums:
+    async def rebuild(
+        self, progress: Progress, *, until: Mapping[Place, int] | None = None, is_anew: bool = False
+    ) -> Checksums:
         """Makes the next generation up to the end of the log, or to exactly the offsets of `until`.
 
-        It goes on where an earlier rebuild broke off.
+        It goes on where an earlier rebuild broke off, or with `is_anew` throws away what that one left.
         """
+        if is_anew:
+            await self._made.drop()
         await self._migrated()
         if until is not None:
             await self._to(until, progress)
@@ -106,13 +117,13 @@ class Replay:
                 raise Conflict(f"{self.schema} did not come to where the live tables stand, {offset} of {place}")
         return Comparison(sums.next, sums.tables, made.tables)
 
-    async def promote(self, progress: Progress) -> Comparison:
+    async def promote(self, progress: Progress, *, even_different: bool = False) -> Comparison:
         """Compares, and puts the next generation in the live one's place; the live one is kept.
 
-        Raises `Conflict`, and changes nothing, where a table is different.
+        Raises `Conflict`, and changes nothing, where a table is different, unless that is what it is done for.
         """
         found = await self.verify(progress)
-        if found.different:
+        if found.different and not even_different:
             raise Conflict(f"not promoted: {', '.join(found.different)} differ from the live tables")
 
         async def deliver(heads: Mapping[Place, Head]) -> None:
@@ -121,10 +132,14 @@ class Replay:
         await exchange(self._live, self._made, deliver)
         return found
 
-    async def roll_back(self, progress: Progress) -> Comparison:
-        """Puts the generation that was kept in the live one's place again."""
+    async def roll_back(self, progress: Progress, *, even_different: bool = False) -> Comparison:
+        """Puts the generation that was kept in the live one's place again; raises as `promote` does, and keeps it."""
         await take_back(self._live)
-        return await self.promote(progress)
+        try:
+            return await self.promote(progress, even_different=even_different)
+        except BaseException:
+            await keep_again(self._live)
+            raise
 
     async def _to(self, following: Mapping[Place, int], progress: Progress) -> None:
         ends = {TopicPartition(*place): offset for place, offset in following.items()}
