@@ -29,7 +29,7 @@ def parse(text: str, *, field: str = "as_of") -> Moment | Position:
         return Moment(int(text))
     try:
         # A `+` of a zone that was not escaped in a query has become a space.
-        at = datetime.fromisoformat(text.replace(" 0", "+0") if "T" in text else text)
+        at = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
     except ValueError:
         try:
             return Position.parse(text, field=field)

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from diurna_projections.moment import Moment, parse
 from diurna_projections.queries import Queries
 from diurna_projections.store.past import PastDatabase, Scope, time_of
 from diurna_schemas.codec import Codec
-from diurna_schemas.errors import DiurnaError
+from diurna_schemas.errors import DiurnaError, InvalidInput, TimedOut
 from diurna_schemas.ids import Position
 
 PASTS_MAX: Final = 8
 """So many are kept, each with a connection and tables of its own."""
+LOOK_SECONDS_MAX: Final = 2.0
+"""What was written a moment ago is not in the tables yet; so long a position that is unknown is waited for."""
 
 
 class PastQueries(Queries):
@@ -29,7 +32,7 @@ class Pasts:
     """The pasts somebody asked for lately."""
 
     def __init__(self, now: Queries, url: str, codec: Codec) -> None:
-        self._now = now
+        self.now = now
         self._url = url
         self._codec = codec
         self._kept: OrderedDict[tuple[Moment, Scope], asyncio.Task[PastQueries]] = OrderedDict()
@@ -39,13 +42,19 @@ class Pasts:
         """The moment a text names, at the latest now. Raises `InvalidInput`, or `NotFound` for an unknown position."""
         found = parse(text)
         if isinstance(found, Position):
-            return await time_of(self._now.database, found)
+            with suppress(InvalidInput, TimedOut):  # who has just been given it is told of it all the same
+                await self.now.wait([found], seconds=LOOK_SECONDS_MAX)
+            return await time_of(self.now.database, found)
         return Moment(min(found.at_ms, clock_ms()))
 
     async def at(self, moment: Moment, scope: Scope) -> PastQueries:
-        """The queries at a moment."""
+        """The queries at a moment, folded anew where it was not over yet when it was folded."""
         key = (moment, scope)
         task = self._kept.get(key)
+        if task is not None and not await self._is_whole(task):
+            if self._kept.get(key) is task:  # nobody else has noticed meanwhile
+                self.forget(moment, scope)
+            task = self._kept.get(key)
         if task is None:
             task = self._kept[key] = asyncio.create_task(self._open(moment, scope))
             while len(self._kept) > PASTS_MAX:
@@ -70,9 +79,15 @@ class Pasts:
         self._kept.clear()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
+    async def _is_whole(self, task: asyncio.Task[PastQueries]) -> bool:
+        if not task.done() or task.cancelled() or task.exception() is not None:
+            return True  # whoever waits for it is told
+        database = task.result().database
+        return not isinstance(database, PastDatabase) or await database.is_whole(self.now.database)
+
     async def _open(self, moment: Moment, scope: Scope) -> PastQueries:
         database = await PastDatabase.open(
-            self._url, schema=self._now.database.schema, moment=moment, scope=scope, codec=self._codec
+            self._url, schema=self.now.database.schema, moment=moment, scope=scope, codec=self._codec
         )
         return PastQueries(database, self._codec, clock_ms=lambda: moment.at_ms)
 

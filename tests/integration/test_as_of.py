@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import asyncpg
@@ -81,7 +84,12 @@ def _timeless(document: Any) -> Any:
 
 @pytest.fixture(scope="module")
 async def served(database_url: str) -> AsyncIterator[Served]:
-    history = busy_team(41, 500)
+    async with serving(busy_team(41, 500), database_url) as found:
+        yield found
+
+
+@asynccontextmanager
+async def serving(history: History, database_url: str) -> AsyncGenerator[Served]:
     clock = Clock()
     store = await Store.connect(database_url)
     await store.migrate()
@@ -142,10 +150,14 @@ async def test_an_iso_time_with_and_without_a_zone_is_the_same_moment(served: Se
     at = events[-1]["time"]
     answers = [
         (await served.client.get("/events", params={"as_of": text, "limit": 1000})).json()
-        for text in (at, at.removesuffix("Z"), at.replace("Z", "+00:00"))
+        for text in (at, at.removesuffix("Z"), at.replace("Z", "+00:00"), _in_a_zone(at, 10).replace("+", " "))
     ]
-    assert answers[0] == answers[1] == answers[2]
+    assert answers[0] == answers[1] == answers[2] == answers[3]
     assert answers[0]
+
+
+def _in_a_zone(at: str, hours: int) -> str:
+    return datetime.fromisoformat(at).astimezone(timezone(timedelta(hours=hours))).isoformat()
 
 
 async def test_the_future_is_now_and_before_the_log_there_is_nothing(served: Served) -> None:
@@ -187,3 +199,49 @@ async def test_a_past_whose_connection_was_lost_never_shows_the_present(served: 
     first = await served.client.get("/requests", params=moment)
     assert first.status_code == 503 or first.json() == before
     assert (await served.client.get("/requests", params=moment)).json() == before
+
+
+async def test_what_is_not_projected_yet_is_waited_for_and_then_belongs_to_its_moment(
+    fresh_database: Callable[[], Awaitable[str]],
+) -> None:
+    """Asks while half of the history is in the tables, and again when all of it is."""
+    history = busy_team(43, 200)
+    codec, records = history.codec, history.records
+    half, last = len(records) // 2, next(one for one in reversed(records) if one.topic == "workflows.events")
+    position, at_ms = f"{last.topic}:{last.partition}:{last.offset}", str(records[-1].timestamp_ms)
+    async with serving(history, await fresh_database()) as served:
+        await served.store.apply(understood(codec, records[:half]))
+
+        def ask(**moment: str) -> Awaitable[httpx.Response]:
+            return served.client.get("/events", params={"limit": "1000", **moment})
+
+        early = (await ask(as_of=at_ms)).json()
+        asked = [
+            asyncio.create_task(ask(as_of=position)),  # type: ignore[arg-type]
+            asyncio.create_task(ask(as_of=at_ms, min_position=position)),  # type: ignore[arg-type]
+        ]
+        await asyncio.wait(asked, timeout=0.2)
+        await served.store.apply(understood(codec, records[half:]))
+        for answer in [await one for one in asked]:
+            assert position in {event["position"] for event in answer.json()}, answer.text
+        whole = (await ask()).json()
+        assert len(early) < len(whole)
+        assert (await ask(as_of=at_ms)).json() == whole
+
+
+async def test_a_past_outlives_the_tables_it_was_folded_from(fresh_database: Callable[[], Awaitable[str]]) -> None:
+    """Generations are exchanged: the tables of the past are dropped, and those of today are not shown for them."""
+    history = busy_team(44, 100)
+    database_url = await fresh_database()
+    async with serving(history, database_url) as served:
+        await served.store.apply(understood(history.codec, history.records))
+        events = (await served.client.get("/events", params={"limit": "1000"})).json()
+        moment = {"as_of": events[len(events) // 2]["position"], "limit": "1000"}
+        before = (await served.client.get("/events", params=moment)).json()
+        assert len(before) < len(events)
+        await served.store.drop()
+        again = await Store.connect(database_url)
+        await again.migrate()
+        await again.apply(understood(history.codec, history.records))
+        await again.close()
+        assert (await served.client.get("/events", params=moment)).json() == before

@@ -8,8 +8,10 @@ from typing import Final
 from urllib.parse import parse_qs, unquote
 
 from fastapi import FastAPI
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from diurna_projections.api.answers import wait_for_positions
 from diurna_projections.api.problems import install_problems, problem_response
 from diurna_projections.api.router import read_router
 from diurna_projections.past import PastQueries, Pasts
@@ -51,6 +53,7 @@ class AsOf:
                 await self._app(scope, receive, send)
                 return
             folded = _folded(scope["path"])
+            await wait_for_positions(Request(scope), self._pasts.now)
             moment = await self._pasts.moment(given["as_of"][-1], clock_ms=lambda: int(time.time() * 1000))
             queries = await self._pasts.at(moment, folded)
         except DiurnaError as error:

@@ -48,6 +48,16 @@ class Scope:
 class PastDatabase(Database):
     """A database whose tables are those of a moment. Everything but `events` and what the scope names is empty."""
 
+    _folded: tuple[object, ...] = ()
+
+    async def is_whole(self, now: Database) -> bool:
+        """Whether nothing of the moment was projected since, and the tables of today are those it was folded from.
+
+        Of generations that were exchanged the one before is dropped one day, and what is shown of it with it.
+        """
+        row = await now.row(_SQL["is_whole"], *self._folded)
+        return row is not None and row["is_whole"] is True
+
     @classmethod
     async def open(cls, url: str, *, schema: str, moment: Moment, scope: Scope, codec: Codec) -> PastDatabase:
         """Folds what had happened. Raises `Unavailable` where Postgres does not answer."""
@@ -79,7 +89,7 @@ class PastDatabase(Database):
         found = cls(pool, schema, url)
         try:
             async with found.connection() as connection, translated("fold the past"):
-                await _fill(connection, schema, moment, scope, codec)
+                found._folded = await _fill(connection, schema, moment, scope, codec)
         except BaseException:
             await found.close()
             raise
@@ -94,7 +104,10 @@ async def time_of(database: Database, position: Position) -> Moment:
     return Moment(row["at_ms"], position)
 
 
-async def _fill(connection: Connection, schema: str, moment: Moment, scope: Scope, codec: Codec) -> None:
+async def _fill(
+    connection: Connection, schema: str, moment: Moment, scope: Scope, codec: Codec
+) -> tuple[object, ...]:
+    """Folds it, and returns what it was folded from, as the question takes it whether that is whole."""
     until = _until(moment)
     views = await connection.fetch(_SQL["views"], schema)  # while their definitions still name the tables of today
     for name in (_POSITIONS, *(table.name for table in rows.TABLES)):
@@ -103,6 +116,7 @@ async def _fill(connection: Connection, schema: str, moment: Moment, scope: Scop
     for view in views:
         await connection.execute(f"create temp view {view['name']} as {view['definition']}")
     await connection.execute(_SQL["positions"].format(schema=schema), *until)
+    folded = await connection.fetchrow(_SQL["folded"])
     tables = Tables()
     async with connection.transaction(readonly=True, isolation="repeatable_read"):
         events = await connection.cursor(_SQL["events"], *until, list(scope.topics), scope.partition)
@@ -120,6 +134,7 @@ async def _fill(connection: Connection, schema: str, moment: Moment, scope: Scop
         f" where at_ms <= {at_ms:d}"
         f" and (topic <> '{topic}' or partition <> {partition:d} or record_offset <= {offset:d})"
     )
+    return (*until, *(folded or ()))
 
 
 def _until(moment: Moment) -> tuple[int, str, int, int]:
