@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from diurna_schemas.errors import InvalidInput, Unavailable
+from diurna_schemas.errors import InvalidInput, Refused, Unavailable
 
 if TYPE_CHECKING:
     from diurna.connection import Connection
@@ -60,7 +60,7 @@ async def imagined(
 ) -> Outcome:
     """What would be different with other rules, or another fold, each named MODULE:NAME.
 
-    Raises `InvalidInput` where there is nothing of that name, or something else.
+    Raises `InvalidInput` where there is nothing of that name, or something else, `Refused` where nothing was decided.
     """
     from diurna_streams.decide.follower import learns_nothing
     from diurna_streams.deciders.rules import Rules
@@ -79,7 +79,10 @@ async def imagined(
         found = cast("Any", changed)
         first = None if since is None else await command_offsets(log, found.family, since, field="--from")
         end = None if until is None else await command_offsets(log, found.family, until, field="--to")
-        return await other_rules(log, codec, found, learn=learn, since=first, until=end, progress=progress)
+        outcome = await other_rules(log, codec, found, learn=learn, since=first, until=end, progress=progress)
+        if not outcome.commands:
+            raise Refused(f"no command of {found.family.name} was decided in that span: nothing can be compared")
+        return outcome
 
 
 def _named(option: str, name: str | None) -> Any:

@@ -106,6 +106,18 @@ async def test_the_rules_of_today_would_change_nothing(log: Log) -> None:
     assert found.commands == len(COMMANDS)
 
 
+async def test_what_is_not_decided_yet_is_no_other_answer(log: Log) -> None:
+    await decided(log, COMMANDS)
+    producer, late = await log.producer(), acquire("dan")
+    headers = command_headers(
+        late, command_id=late.command_id, source="/tests", at_ms=0, correlation_id=None, traceparent=None
+    )
+    await producer.send(late.topic, PARTITION, Outgoing(late.key.encode(), Codec.numbered().encode(late), headers))
+    await producer.close()
+    found = await other_rules(log, Codec.numbered(), locks.RULES)
+    assert (found.is_same, found.commands) == (True, len(COMMANDS))
+
+
 async def test_other_rules_show_whose_answer_and_which_rows_would_be_others(log: Log) -> None:
     await decided(log, COMMANDS)
     before = await log.ends([TopicPartition(topic, PARTITION) for topic in (LOCKS.commands, LOCKS.events)])

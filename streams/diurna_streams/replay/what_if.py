@@ -122,9 +122,11 @@ class _Course:
         """Folds what was before `first` into both tables, then what was into one and what would be into the other."""
         state, offset = self._rules.initial, 0
         was: dict[int, list[Event]] = {}
+        decided = 0
         async for link, record, event in self._events():
             if link >= end:
                 break
+            decided = link + 1
             folds.fold(actual, Reading(record, event))
             if link < first:
                 state = self._rules.evolve(state, event, link)
@@ -132,7 +134,8 @@ class _Course:
                 offset = record.offset + 1
             else:
                 was.setdefault(link, []).append(event)
-        async for record in self._commands(first, end):
+        # What comes after the last event was not decided yet, or led to nothing: there is nothing to compare it with.
+        async for record in self._commands(first, min(end, decided)):
             try:
                 command = read_command(record, self._codec)
             except Unreadable:
