@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Any, Final, cast
 
 import orjson
@@ -14,6 +16,9 @@ from diurna_schemas.problems import PROBLEM_TYPE, headers_of, problem_of
 
 BODY_BYTES_MAX: Final = 3 * PAYLOAD_BYTES_MAX
 """Payload, metadata and the rest; each document has its own limit besides."""
+
+
+_LONG_NUMBER: Final = re.compile(rb"\d{19}")
 
 
 def problem_response(error: DiurnaError, instance: str | None = None) -> Response:
@@ -37,10 +42,28 @@ async def body_of(request: Request, bytes_max: int = BODY_BYTES_MAX) -> dict[str
         if size > bytes_max:
             raise TooLarge("body", size, bytes_max)
         chunks.append(chunk)
+    body = b"".join(chunks) or b"{}"
     try:
-        found: object = orjson.loads(b"".join(chunks) or b"{}")
+        found: object = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        raise InvalidInput("body", b"".join(chunks)[:80], f"it is no JSON: {error}") from error
+        raise InvalidInput("body", body[:80], f"it is no JSON: {error}") from error
+    if _LONG_NUMBER.search(body):
+        _check_whole_numbers(body)
     if not isinstance(found, dict):
         raise InvalidInput("body", found, "a JSON object is expected")
     return cast("dict[str, Any]", found)
+
+
+def _check_whole_numbers(body: bytes) -> None:
+    """Raises `InvalidInput` where one does not fit into 64 bits: the parser makes it another number, without a word."""
+
+    def fitting(digits: str) -> int:
+        number = int(digits)
+        if not -(2**63) <= number < 2**64:
+            raise InvalidInput("body", digits[:80], "whole numbers of at most 64 bits are allowed")
+        return number
+
+    try:
+        json.loads(body, parse_int=fitting)
+    except (RecursionError, ValueError) as error:  # also where Python reads no number of so many digits
+        raise InvalidInput("body", body[:80], f"it cannot be read: {error}") from error

@@ -35,10 +35,7 @@ def json_document(field: str, value: object) -> str:
     """
     if not isinstance(value, Mapping):
         raise InvalidInput(field, value, "a JSON object is expected")
-    text = json_text(field, dict(cast("Mapping[str, Any]", value)))
-    if "null" in text and (place := _not_finite(cast("object", value), field)):
-        # The encoder writes them as null, and null takes a name away.
-        raise InvalidInput(place, "a number that is not finite", "JSON has no such number")
+    text = _finite(field, cast("object", value), json_text(field, dict(cast("Mapping[str, Any]", value))))
     if is_too_deep(text):
         raise InvalidInput(field, "more", f"at most {DEPTH_MAX} levels of objects and lists are allowed")
     return text
@@ -153,7 +150,7 @@ def ending(
     said = {
         "command_id": command_id,
         "workflow_id": workflow_id,
-        "result": None if result is None else json_text("result", result),
+        "result": None if result is None else _finite("result", result, json_text("result", result)),
         "updates": None if updates is None else json_document("updates", updates),
     }
     size = len((said["result"] or "").encode()) + len((said["updates"] or "").encode())
@@ -197,6 +194,8 @@ def _part_of_a_path(field: str, id: str) -> str:  # noqa: A002
     """What is made here must be found over HTTP again."""
     if "/" in checked_id(field, id):
         raise InvalidInput(field, id, "no '/' is allowed, because ids are parts of paths")
+    if id in {".", ".."}:
+        raise InvalidInput(field, id, "in a path it stands for another place")
     return id
 
 
@@ -207,6 +206,14 @@ def _names(given: Iterable[str]) -> list[str]:
         return list(given)
     except TypeError as error:
         raise InvalidInput("participating_agents", given, "a list of names is expected") from error
+
+
+def _finite(field: str, value: object, text: str) -> str:
+    """The text of a value. Raises `InvalidInput` where a number in it is not finite."""
+    # The encoder writes those as null: in an update that takes a name away, and elsewhere it is another answer.
+    if "null" in text and (place := _not_finite(value, field)):
+        raise InvalidInput(place, "a number that is not finite", "JSON has no such number")
+    return text
 
 
 def _not_finite(value: object, place: str) -> str | None:

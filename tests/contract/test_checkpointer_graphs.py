@@ -322,8 +322,8 @@ async def test_a_run_whose_thread_was_deleted_does_not_bring_half_of_it_back(
     run = asyncio.create_task(waiting(saver, reached, until).ainvoke({"numbers": []}, config, durability=durability))
     await reached.wait()
     deleting = saver if is_own else await savers()
-    while not is_own and await deleting.aget_tuple(config) is None:  # type: ignore[arg-type]
-        await asyncio.sleep(0)  # noqa: ASYNC110 - what another has not written yet nobody can delete
+    while not is_own and await deleting.aget_tuple(config) is None:  # type: ignore[arg-type]  # noqa: ASYNC110
+        await asyncio.sleep(0)  # what another has not written yet nobody can delete
     await deleting.adelete_thread(config["configurable"]["thread_id"])
     until.set()
     with pytest.raises(Conflict, match="was deleted") as refused:

@@ -157,6 +157,11 @@ async def test_a_pause_a_resume_and_the_ends(api: httpx.AsyncClient, workflow: s
     assert (await post(api, f"{workflow}/cancel", None, 409))["code"] == "workflow_over"
 
 
+async def test_a_cancelled_workflow_says_at_which_version(api: httpx.AsyncClient, workflow: str) -> None:
+    cancelled = await api.post(f"{workflow}/cancel", json={"cancelled_by": "ada"})
+    assert (cancelled.json()["version"], cancelled.headers["etag"]) == (2, '"2"')
+
+
 async def test_approvals_are_for_those_with_the_role(api: httpx.AsyncClient, workflow: str) -> None:
     asked = await post(api, f"{workflow}/approvals", {"question": "Ship it?", "roles": ["release"]}, 201)
     path = f"/approvals/{asked['approval_id']}"
@@ -212,6 +217,9 @@ BAD: list[tuple[str, str, Any, dict[str, str], int, str]] = [
     ("POST", "approvals", {"question": "?", "expires_after_seconds": 0}, {}, 422, "expires_after_seconds"),
     ("POST", "approvals", {"question": "?", "expires_after_seconds": 1e30}, {}, 422, "expires_after_seconds"),
     ("PATCH", "state", {"updates": {}, "expected_version": 10**18}, {}, 422, "expected_version"),
+    ("PATCH", "state", {"updates": {"n": [2**64]}}, {}, 422, "body"),
+    ("PATCH", "state", {"updates": {"n": -(10**4_000)}}, {}, 422, "body"),
+    ("POST", "checkpoints", {"step_name": "s", "checkpoint_id": ".."}, {}, 422, "checkpoint_id"),
     ("POST", "complete", {"result": BIG}, {}, 413, "result"),
     ("POST", "complete", {"result": BIG[:200_000], "updates": {"a": BIG[:100_000]}}, {}, 413, "result and updates"),
     ("POST", "fail", {}, {}, 422, "error"),
@@ -242,6 +250,7 @@ async def test_bad_input_is_a_problem_naming_the_field_and_the_workflow_is_untou
         ({"workflow_type": "two words", "initial_state": {}}, 422, "workflow_type"),
         ({"workflow_type": "x", "initial_state": {"x": BIG}}, 413, "initial_state"),
         ({"workflow_type": "x", "initial_state": {}, "workflow_id": "a/b"}, 422, "workflow_id"),
+        ({"workflow_type": "x", "initial_state": {}, "workflow_id": "."}, 422, "workflow_id"),
         ({"workflow_type": "x", "metadata": {"x": "y" * 20_000}}, 413, "metadata"),
     ],
 )

@@ -14,7 +14,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 @dataclass
 class ScriptedApi:
-    """`answers` maps `METHOD /path` to a body, a (status, body), or a function of the request's body."""
+    """`answers` maps `METHOD /path`, or with its query, to a body, a (status, body), or a function of the body."""
 
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
@@ -24,7 +24,8 @@ class ScriptedApi:
         parts = urlsplit(target)
         route = f"{method} {unquote(parts.path)}"
         self.asked.append((route, dict(parse_qsl(parts.query)), body))
-        found = self.answers.get(route, (404, {"title": "Not Found", "detail": f"no route {route}", "status": 404}))
+        unknown = (404, {"title": "Not Found", "detail": f"no route {route}", "status": 404})
+        found = self.answers.get(f"{route}?{parts.query}", self.answers.get(route, unknown))
         if isinstance(found, Callable):
             found = found(body)
         return found if isinstance(found, tuple) else (200, found)

@@ -319,6 +319,7 @@ BAD: list[tuple[str, type[DiurnaError], str, Callable[[WorkflowStateManager, str
     ("a key that is no text", InvalidInput, "updates", lambda m, wf: m.update_state(wf, {1: "x"})),
     ("a value that is no JSON", InvalidInput, "updates", lambda m, wf: m.update_state(wf, {"x": {1, 2}})),
     ("not a number", InvalidInput, r"updates\.x\.1", lambda m, wf: m.update_state(wf, {"x": [1, float("nan")]})),
+    ("an endless result", InvalidInput, r"result\.x", lambda m, wf: m.complete_workflow(wf, result={"x": 1e999})),
     ("a list for updates", InvalidInput, "updates", lambda m, wf: m.update_state(wf, [1])),
     ("a text for updates", InvalidInput, "updates", lambda m, wf: m.update_state(wf, '{"a": 1}')),
     ("too many levels", InvalidInput, "updates", lambda m, wf: m.update_state(wf, deep(200))),

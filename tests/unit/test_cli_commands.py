@@ -241,10 +241,19 @@ def test_approving_finds_the_approval_of_the_workflow(run: Run, api: ScriptedApi
     api.answers["GET /approvals"] = [{"approval_id": "a-1", "workflow_id": "w-1", "status": "pending"}]
     api.answers["POST /approvals/a-1/approve"] = {"approval_id": "a-1", "position": "workflows.events:0:9"}
     assert run("workflow", "approve", "w-1", "--by", "ada", "--reason", "fine", api=api)[0] == 0
-    assert api.asked[-1][2] == {"decided_by": "ada", "reason": "fine", "roles": []}
+    assert api.asked[-1][2] == {"decided_by": "ada", "reason": "fine", "roles": [], "workflow_id": "w-1"}
     api.answers["GET /approvals"] = []
     api.answers["POST /approvals/a-2/reject"] = {"approval_id": "a-2", "position": "workflows.events:0:10"}
     assert run("workflow", "reject", "a-2", api=api)[0] == 0
+
+
+def test_approving_finds_what_waits_behind_all_that_was_decided(run: Run, api: ScriptedApi) -> None:
+    decided = [{"approval_id": f"a-{n}", "workflow_id": "w-1", "status": "approved"} for n in range(100)]
+    api.answers["GET /approvals?workflow_id=w-1"] = api.answers["GET /approvals"] = decided
+    waiting = {"approval_id": "a-100", "workflow_id": "w-1", "status": "pending"}
+    api.answers["GET /approvals?workflow_id=w-1&status=pending&limit=1"] = [waiting]
+    api.answers["POST /approvals/a-100/approve"] = {"approval_id": "a-100", "position": "workflows.events:0:9"}
+    assert run("workflow", "approve", "w-1", api=api)[0] == 0
 
 
 def test_restoring_without_a_checkpoint_takes_the_newest(run: Run, api: ScriptedApi) -> None:
@@ -259,7 +268,7 @@ def test_restoring_without_a_checkpoint_takes_the_newest(run: Run, api: Scripted
 
 def test_forking_sets_values_that_are_json_or_text(run: Run, api: ScriptedApi) -> None:
     api.answers["POST /workflows/w-1/fork"] = (201, {"workflow_id": "w-2", "position": "workflows.events:0:9"})
-    words = ("a.b=1", "a.c=null", "text=so it is", 'quoted="1"', "empty=", "list=[1, 2]", "url=x?y=z")
+    words = ("a.b=1", "a.c=null", "text=so it is", 'quoted="1"', "empty=", "list=[1, 2]", "url=x?y=z", "word=NaN")
     given = [part for word in words for part in ("--set", word)]
     code, out, _ = run("workflow", "fork", "w-1", "--checkpoint", "c-1", "--id", "w-2", *given, api=api)
     assert (code, out) == (0, "forked w-1 at c-1: w-2 at workflows.events:0:9\n")
@@ -268,11 +277,12 @@ def test_forking_sets_values_that_are_json_or_text(run: Run, api: ScriptedApi) -
         "workflow_id": "w-2",
         "set": {
             "a": {"b": 1, "c": None}, "text": "so it is", "quoted": "1", "empty": "", "list": [1, 2], "url": "x?y=z",
+            "word": "NaN",
         },
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("given", [["nothing"], ["=1"], ["a..b=1"], ["a=1", "a.b=2"], [".=1"]])
+@pytest.mark.parametrize("given", [["nothing"], ["=1"], ["a..b=1"], ["a=1", "a.b=2"], ["a.b=2", "a=1"], [".=1"]])
 def test_a_change_that_is_none_is_a_usage_error_before_anything_is_sent(
     run: Run, api: ScriptedApi, given: list[str]
 ) -> None:
@@ -299,6 +309,7 @@ def test_pausing_resuming_and_cancelling_tell_who_and_why(run: Run, api: Scripte
 
 
 def test_a_decided_approval_is_not_decided_again(run: Run, api: ScriptedApi) -> None:
+    api.answers["GET /approvals?workflow_id=w-1&status=pending&limit=1"] = []
     api.answers["GET /approvals"] = [{"approval_id": "a-1", "workflow_id": "w-1", "status": "approved"}]
     code, _, err = run("workflow", "approve", "w-1", api=api)
     assert code == 1

@@ -1,4 +1,4 @@
-"""The state of workflows over HTTP: update, step, checkpoint, restore, fork, pause, resume, end, forget."""
+"""The state of workflows over HTTP: update, step, checkpoint, restore, fork, pause, resume, cancel, end, forget."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from diurna.workflow_retention import age_ms, remove
 from diurna_schemas.errors import InvalidInput
 from diurna_schemas.ids import Id, Name, checked_id
 from diurna_schemas.message import Command, Text
-from diurna_schemas.workflows import CheckpointTaken, PauseWorkflow, ResumeWorkflow, Version, WorkflowRestored
+from diurna_schemas.workflows import (
+    CancelWorkflow,
+    CheckpointTaken,
+    PauseWorkflow,
+    ResumeWorkflow,
+    Version,
+    WorkflowRestored,
+)
 
 JsonObject = dict[str, Any]
 
@@ -87,6 +94,13 @@ class ResumeBody(Body):
     """Who lets it go on, and why."""
 
     resumed_by: Name = "unknown"
+    reason: Text = ""
+
+
+class CancelBody(Body):
+    """Who cancels, and why."""
+
+    cancelled_by: Name = "unknown"
     reason: Text = ""
 
 
@@ -232,6 +246,21 @@ def _add_pauses_and_ends(router: APIRouter, gateway: Gateway) -> None:
                 command_id=command_id(request),
                 workflow_id=checked_id("workflow_id", workflow_id),
                 resumed_by=given.resumed_by,
+                reason=given.reason,
+            ),
+        )
+
+    @router.post("/workflows/{workflow_id}/cancel", tags=["workflows"], openapi_extra=takes(CancelBody))
+    async def cancel(request: Request, workflow_id: str) -> Response:
+        """Stops it."""
+        given = validated(CancelBody, await body_of(request))
+        return await _changed(
+            gateway,
+            request,
+            CancelWorkflow(
+                command_id=command_id(request),
+                workflow_id=checked_id("workflow_id", workflow_id),
+                cancelled_by=given.cancelled_by,
                 reason=given.reason,
             ),
         )

@@ -1,4 +1,4 @@
-"""Workflows over HTTP: start or create one, cancel it, ask for approvals and decide them."""
+"""Workflows over HTTP: start or create one, ask for approvals and decide them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from diurna.workflow_commands import creation
 from diurna_schemas.ids import Id, Name, checked_id
 from diurna_schemas.message import TIMEOUT_MS_MAX, Text
 from diurna_schemas.shapes import AgentRequestEvent, AgentRequestType
-from diurna_schemas.workflows import EXPIRY_MS_MAX, CancelWorkflow, DecideApproval, RequestApproval, Roles
+from diurna_schemas.workflows import EXPIRY_MS_MAX, DecideApproval, RequestApproval, Roles
 
 ORCHESTRATOR: Final = "orchestrator"
 TIMEOUT_SECONDS: Final = 86_400.0
@@ -46,13 +46,6 @@ class CreationBody(Body):
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
-class CancelBody(Body):
-    """Who cancels, and why."""
-
-    cancelled_by: Name = "unknown"
-    reason: Text = ""
-
-
 class ApprovalBody(Body):
     """What is asked, who may answer (anybody, where no role is named), and until when (for ever)."""
 
@@ -73,7 +66,7 @@ class DecisionBody(Body):
 
 
 def add_routes(router: APIRouter, gateway: Gateway) -> None:
-    """POST /workflows, /workflows/{workflow_id}/cancel and /approvals, /approvals/{approval_id}/approve|reject."""
+    """POST /workflows, /workflows/{workflow_id}/approvals, /approvals/{approval_id}/approve|reject."""
     connection = gateway.connection
 
     @router.post("/workflows", status_code=202, tags=["workflows"], openapi_extra=_either(WorkflowBody, CreationBody))
@@ -106,19 +99,6 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         )
         traceparent = request.headers.get("traceparent")
         return await submitted(gateway, asked, traceparent=traceparent, workflow_id=workflow_id)
-
-    @router.post("/workflows/{workflow_id}/cancel", tags=["workflows"], openapi_extra=takes(CancelBody))
-    async def cancel(request: Request, workflow_id: str) -> Response:
-        """Stops a workflow."""
-        given = validated(CancelBody, await body_of(request))
-        command = CancelWorkflow(
-            command_id=command_id(request),
-            workflow_id=checked_id("workflow_id", workflow_id),
-            cancelled_by=given.cancelled_by,
-            reason=given.reason,
-        )
-        position = (await connection.answer(command)).position
-        return answer({"workflow_id": workflow_id, "position": str(position)})
 
     @router.post(
         "/workflows/{workflow_id}/approvals", status_code=201, tags=["workflows"], openapi_extra=takes(ApprovalBody)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from diurna_deploy.cli.api import Api
 
 __all__ = [
-    "approval_id_of",
+    "approval_of",
     "changes_of",
     "checkpoint_id_of",
     "event_body",
@@ -32,15 +32,18 @@ def event_body(event_type: str, data: dict[str, Any], source: str, correlation_i
     return body if correlation_id is None else {**body, "correlation_id": correlation_id}
 
 
-def approval_id_of(api: Api, about: str) -> str:
-    """The open approval of a workflow, else the approval itself. Raises `Refused` where it is decided already."""
-    approvals = cast("list[dict[str, Any]]", api.get("/approvals", workflow_id=about))
-    if not approvals:
-        return about
-    waiting = [one for one in approvals if one.get("status") == "pending"]
-    if not waiting:
-        raise Refused(f"the approval of {about} is {approvals[0].get('status')} already", code="approval_over")
-    return str(waiting[0]["approval_id"])
+def approval_of(api: Api, about: str) -> tuple[str, str | None]:
+    """The open approval of a workflow and the workflow, else the approval itself.
+
+    Raises `Refused` where it is decided already.
+    """
+    waiting = cast("list[dict[str, Any]]", api.get("/approvals", workflow_id=about, status="pending", limit=1))
+    if waiting:
+        return str(waiting[0]["approval_id"]), about
+    settled = cast("list[dict[str, Any]]", api.get("/approvals", workflow_id=about, limit=1))
+    if settled:
+        raise Refused(f"the approval of {about} is {settled[0].get('status')} already", code="approval_over")
+    return about, None
 
 
 def checkpoint_id_of(api: Api, workflow_id: str, given: str | None) -> str:
@@ -69,15 +72,22 @@ def changes_of(option: str, given: list[str]) -> dict[str, Any]:
             if not isinstance(inner, dict):
                 raise typer.BadParameter(f"{option}: {text[:80]!r} leads into what another one sets")
             place = cast("dict[str, Any]", inner)
+        if isinstance(place.get(last), dict):
+            raise typer.BadParameter(f"{option}: {text[:80]!r} takes away what another one sets")
         place[last] = _json_or_text(value)
     return patch
 
 
 def _json_or_text(text: str) -> Any:
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_json)
     except ValueError:
         return text
+
+
+def _no_json(word: str) -> None:
+    """`NaN` and `Infinity` are words: Python's parser alone takes them for JSON."""
+    raise ValueError(word)
 
 
 def registry_url_of(session: Session, given: str | None) -> str:

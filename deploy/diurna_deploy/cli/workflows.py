@@ -180,9 +180,11 @@ def _tell(session: Session, workflow_id: str, verb: str, body: dict[str, Any]) -
 
 def _decide(session: Session, about: str, verb: str, body: dict[str, Any]) -> None:
     from diurna_deploy.cli.api import part
-    from diurna_deploy.cli.wire import approval_id_of
+    from diurna_deploy.cli.wire import approval_of
 
-    approval_id = approval_id_of(session.api, about)
+    approval_id, workflow_id = approval_of(session.api, about)
+    if workflow_id is not None:
+        body["workflow_id"] = workflow_id
     answer = session.api.post(f"/approvals/{part(approval_id)}/{verb}", body)
     done = "approved" if verb == "approve" else "rejected"
     session.show(answer, lambda: session.say(f"{done} {about} at {answer.get('position')}"))

@@ -104,9 +104,7 @@ async def time_of(database: Database, position: Position) -> Moment:
     return Moment(row["at_ms"], position)
 
 
-async def _fill(
-    connection: Connection, schema: str, moment: Moment, scope: Scope, codec: Codec
-) -> tuple[object, ...]:
+async def _fill(connection: Connection, schema: str, moment: Moment, scope: Scope, codec: Codec) -> tuple[object, ...]:
     """Folds it, and returns what it was folded from, as the question takes it whether that is whole."""
     until = _until(moment)
     views = await connection.fetch(_SQL["views"], schema)  # while their definitions still name the tables of today
