@@ -57,8 +57,9 @@ class MemoryReads:
         return found[0].agent_id if found else None
 
     async def workflow_of_approval(self, approval_id: str) -> str | None:
-        """The workflow that waits for an approval."""
-        found = self.tables.approvals.group(approval_id)
+        """The workflow that waits for an approval, or did."""
+        known = self.tables.approvals.group(approval_id)
+        found = [row for row in known if row.status == "pending"] or known
         return found[0].workflow_id if found else None
 
     async def checkpoint(self, workflow_id: str, checkpoint_id: str) -> tuple[Document, Document] | None:

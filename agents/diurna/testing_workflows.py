@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 
 from diurna_projections import documents
 from diurna_projections.documents import Document
-from diurna_projections.rows import APPROVALS, EVENTS, WORKFLOW_CHECKPOINTS, Workflow
+from diurna_projections.rows import APPROVALS, EVENTS, WORKFLOW_CHECKPOINTS, Approval, Workflow
 from diurna_projections.tables import Tables
 from diurna_projections.workflow_fold import WorkflowFold, as_stored, stored_workflow
 from diurna_schemas.codec import Codec
@@ -75,13 +75,17 @@ class MemoryWorkflows:
 
     def approvals(self, status: str | None, workflow_id: str | None) -> list[Document]:
         """What workflows wait for, the oldest first."""
-        found = [
-            row
-            for row in self._tables().approvals
-            if status in {None, row.status} and workflow_id in {None, row.workflow_id}
-        ]
+        every = [self._with_end(row) for row in self._tables().approvals]
+        found = [row for row in every if status in {None, row.status} and workflow_id in {None, row.workflow_id}]
         found.sort(key=lambda row: (row.requested_at_ms, row.approval_id))
         return [documents.approval_document(as_stored(APPROVALS, row)) for row in found]
+
+    def _with_end(self, row: Approval) -> Approval:
+        """What still waits ends with its workflow, as in the view of that name."""
+        workflow = self._tables().workflows.get(row.workflow_id)
+        is_live = workflow is not None and workflow.completed_at_ms is None
+        is_its_own = workflow is not None and workflow.started_at_ms <= row.requested_at_ms
+        return row if row.status != "pending" or (is_live and is_its_own) else row._replace(status="closed")
 
     def statistics(self) -> list[Document]:
         """Counts by type."""

@@ -112,7 +112,7 @@ WORKFLOWS: Final = Listing(
     is_descending=True,
 )
 APPROVALS: Final = Listing(
-    "approvals",
+    "approvals_with_end",
     WORKFLOW_TOPICS,
     (("requested_at_ms", "bigint"), ("approval_id", "text"), ("workflow_id", "text")),
     {"status": "status = {}", "workflow_id": "workflow_id = {}", "approval_id": "approval_id = {}"},

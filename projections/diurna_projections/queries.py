@@ -182,8 +182,11 @@ class Queries:
         return await self.page(paging.APPROVALS, filters, documents.approval_document, limit=limit, cursor=cursor)
 
     async def workflow_of_approval(self, approval_id: str) -> str:
-        """The workflow that waits for an approval. Raises `NotFound`."""
-        page = await self.approvals({"approval_id": checked_id("approval_id", approval_id)}, limit=1)
+        """The workflow that waits for an approval, or did. Raises `NotFound`."""
+        asked = {"approval_id": checked_id("approval_id", approval_id)}
+        page = await self.approvals({**asked, "status": "pending"}, limit=1)
+        if not page.documents:
+            page = await self.approvals(asked, limit=1)
         document, _ = _only(page, "approval", approval_id)
         return cast("str", document["workflow_id"])
 

@@ -157,6 +157,24 @@ async def test_a_pause_a_resume_and_the_ends(api: httpx.AsyncClient, workflow: s
     assert (await post(api, f"{workflow}/cancel", None, 409))["code"] == "workflow_over"
 
 
+async def test_an_approval_of_the_same_id_is_decided_where_it_waits(api: httpx.AsyncClient, workflow: str) -> None:
+    asked = {"question": "Ship it?", "approval_id": f"same-{workflow[11:]}"}
+    await post(api, f"{workflow}/approvals", asked, 201)
+    await post(api, f"/approvals/{asked['approval_id']}/approve")
+    another = await post(api, "/workflows", {"workflow_type": "test", "initial_state": {}}, 201)
+    await post(api, f"/workflows/{another['workflow_id']}/approvals", asked, 201)
+    decided = await post(api, f"/approvals/{asked['approval_id']}/approve")
+    assert decided["workflow_id"] == another["workflow_id"]
+
+
+async def test_a_question_ends_with_its_workflow(api: httpx.AsyncClient, workflow: str) -> None:
+    await post(api, f"{workflow}/approvals", {"question": "Ship it?"}, 201)
+    await post(api, f"{workflow}/cancel")
+    (found,) = (await api.get("/approvals", params={"workflow_id": workflow[11:]})).json()
+    assert found["status"] == "closed"
+    assert (await api.get("/approvals", params={"workflow_id": workflow[11:], "status": "pending"})).json() == []
+
+
 async def test_a_cancelled_workflow_says_at_which_version(api: httpx.AsyncClient, workflow: str) -> None:
     cancelled = await api.post(f"{workflow}/cancel", json={"cancelled_by": "ada"})
     assert (cancelled.json()["version"], cancelled.headers["etag"]) == (2, '"2"')

@@ -359,3 +359,20 @@ async def test_every_hot_route_stands_in_the_openapi_once(reads: Reads) -> None:
     paths = (await reads.client.get("/openapi.json")).json()["paths"]
     for path in ("/agents", "/agents/{agent_id}", "/health/{agent_id}", "/timeline/{correlation_id}"):
         assert list(paths[path]) == ["get"]
+
+
+async def test_a_question_is_closed_with_its_workflow_and_asked_again_in_another(reads: Reads) -> None:
+    history = reads.history
+    for workflow_id in ("workflow-8", "workflow-9"):
+        history.workflow_created(workflow_id)
+        history.approval_requested(workflow_id, "approval-9")
+    history.workflow_completed("workflow-8", 2)
+    await reads.project()
+    for workflow_id, status in (("workflow-8", "closed"), ("workflow-9", "pending")):
+        assert [one["status"] for one in await reads.get("/approvals", workflow_id=workflow_id)] == [status]
+    assert await reads.get("/approvals", workflow_id="workflow-8", status="pending") == []
+    assert await reads.queries.workflow_of_approval("approval-9") == "workflow-9"
+    history.workflow_removed("workflow-8", 2)
+    history.workflow_created("workflow-8")  # another one of the same id, which asks nothing
+    await reads.project()
+    assert [one["status"] for one in await reads.get("/approvals", workflow_id="workflow-8")] == ["closed"]

@@ -29,7 +29,7 @@ STATUS_STYLES: Final = {
     **dict.fromkeys(
         ("stale", "offline", "failed", "error", "timeout", "timed_out", "rejected", "given_up", "dead_lettered"), "red"
     ),
-    **dict.fromkeys(("cancelled", "stopped", "expired", "released"), "dim"),
+    **dict.fromkeys(("cancelled", "stopped", "expired", "closed", "released"), "dim"),
 }
 """On a terminal alone; rich leaves colours out where the output is piped, or `NO_COLOR` is set."""
 

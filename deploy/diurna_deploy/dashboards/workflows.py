@@ -154,7 +154,7 @@ order by started_at_ms desc limit 25
                             """
 select approval_id, workflow_id, question, roles, to_timestamp(requested_at_ms / 1000.0) as asked,
        to_timestamp(expires_at_ms / 1000.0) as expires
-from diurna.approvals
+from diurna.approvals_with_end
 where status = 'pending'
 order by requested_at_ms
 limit 100

@@ -26,7 +26,7 @@ Cursor = Annotated[str | None, Query(max_length=2_000, description="From the Lin
 Word = Annotated[str | None, Query(pattern=ID_PATTERN)]
 RequestStatus = Literal["queued", "dispatched", "completed", "rejected", "timed_out", "cancelled", "dead_lettered"]
 WorkflowStatus = Literal["running", "paused", "completed", "failed", "cancelled"]
-ApprovalStatus = Literal["pending", "approved", "rejected", "expired"]
+ApprovalStatus = Literal["pending", "approved", "rejected", "expired", "closed"]
 assert RequestStatus.__args__ == REQUEST_STATUSES  # type: ignore[attr-defined]
 
 _EXTRA: dict[str, Any] = {"parameters": READ_PARAMETERS}
