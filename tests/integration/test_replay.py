@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from diurna_projections.memory import MemoryTables
+from diurna_projections.records import WITH_GAPS
 from diurna_projections.store import Store
 from diurna_projections.store.generations import generations, take_back
 from diurna_schemas.codec import Codec
@@ -19,7 +21,7 @@ from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.log.port import Record
 from diurna_streams.project.bulk import catch_up, project_to
 from diurna_streams.project.options import ProjectorOptions
-from diurna_streams.project.places import partitions_of, places_of
+from diurna_streams.project.places import Places, partitions_of, places_of
 from diurna_streams.project.projector import run_projector
 from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
@@ -233,6 +235,38 @@ async def test_a_rebuild_that_broke_off_goes_on_where_it_was(replay: Replay, log
     await replay.rebuild(progress)
     assert 0 < progress.done < before + progress.done
     assert (await replay.verify(Progress())).different == []
+
+
+async def test_a_rebuild_ends_although_the_log_goes_on(
+    replay: Replay, log: KafkaLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each look at the log finds one more record at its end: no rebuild that chased it would ever be done."""
+    looks = 0
+
+    async def growing(*arguments: Any) -> Places:
+        nonlocal looks
+        looks += 1
+        found = await places_of(*arguments)
+        last = found.ends.keys() - {place for place in found.ends if place.topic in WITH_GAPS}
+        ends = {place: end + looks * (place == min(last)) for place, end in found.ends.items()}
+        return Places(found.next, ends)
+
+    monkeypatch.setattr("diurna_streams.project.bulk.places_of", growing)
+    progress = Progress()
+    async with asyncio.timeout(60):
+        await replay.rebuild(progress)
+    assert progress.done == progress.total
+
+
+async def test_of_two_promotions_at_once_one_is_told_that_it_came_late(
+    replay: Replay, log: KafkaLog, database_url: str
+) -> None:
+    await replay.rebuild(Progress())
+    async with opened(log, database_url, CODEC, None) as other:
+        ends = await asyncio.gather(*(one.promote(Progress()) for one in (replay, other)), return_exceptions=True)
+    late = [end for end in ends if isinstance(end, BaseException)]
+    assert [type(end) for end in late] == [Conflict], ends
+    assert replay.schema in str(late[0])
 
 
 async def test_tables_of_another_version_are_thrown_away_and_made_anew(replay: Replay, database_url: str) -> None:

@@ -46,22 +46,29 @@ async def catch_up(
     partitions: list[TopicPartition],
     *,
     hand_over_lag_records: int = HAND_OVER_LAG_RECORDS,
+    until: Mapping[TopicPartition, int] | None = None,
     told: Told = lambda _: None,
     processes: int = 1,
 ) -> int:
     """Projects until the end is so near, and returns how many records it projected.
 
-    A long way is shared out among so many `processes`, where that is more than one.
+    With `until`, the end is what it says, however the log goes on: who writes as quickly as this reads would keep it
+    for ever. A long way is shared out among so many `processes`, where that is more than one.
 
     Raises `OutOfStep` where the log or another projector moved the positions backwards.
     """
-    places = await places_of(log, writer.store, partitions)
+
+    async def look() -> Places:
+        found = await places_of(log, writer.store, partitions)
+        return found if until is None else found.until(until)
+
+    places = await look()
     await writer.store.leave_search(places.lag)
     if count := await share_out(log, writer, places, told, processes=processes):
-        places = await places_of(log, writer.store, partitions)
+        places = await look()
     while places.lag > hand_over_lag_records:
         count += await project_to(places.ends, log, writer, told=told)
-        places = await places_of(log, writer.store, partitions)
+        places = await look()
     await writer.store.index_search()
     return count
 

@@ -84,7 +84,7 @@ class Replay:
     async def rebuild(
         self, progress: Progress, *, until: Mapping[Place, int] | None = None, is_anew: bool = False
     ) -> Checksums:
-        """Makes the next generation up to the end of the log, or to exactly the offsets of `until`.
+        """Makes the next generation up to where the log ends now, or to exactly the offsets of `until`.
 
         It goes on where an earlier rebuild broke off, or with `is_anew` throws away what that one left.
         """
@@ -94,10 +94,16 @@ class Replay:
         if until is not None:
             await self._to(until, progress)
             return await self._made.checksums()
-        progress.expect((await places_of(self._log, self._made, self._partitions)).lag)
-        writer = self._writer()
+        places = await places_of(self._log, self._made, self._partitions)
+        progress.expect(places.lag)
         await catch_up(
-            self._log, writer, self._partitions, hand_over_lag_records=0, told=progress.advance, processes=hands()
+            self._log,
+            self._writer(),
+            self._partitions,
+            hand_over_lag_records=0,
+            until=places.ends,
+            told=progress.advance,
+            processes=hands(),
         )
         return await self._made.checksums()
 
@@ -122,15 +128,12 @@ class Replay:
 
         Raises `Conflict`, and changes nothing, where a table is different, unless that is what it is done for.
         """
-        found = await self.verify(progress)
-        if found.different and not even_different:
-            raise Conflict(f"not promoted: {', '.join(found.different)} differ from the live tables")
-
-        async def deliver(heads: Mapping[Place, Head]) -> None:
-            await self._to({place: head.next_offset for place, head in heads.items()}, progress)
-
-        await exchange(self._live, self._made, deliver)
-        return found
+        try:
+            return await self._promoted(progress, even_different=even_different)
+        except Unavailable as error:
+            if self.schema in await generations(self._live):
+                raise
+            raise Conflict(f"not promoted: {self.schema} is gone, another has promoted or dropped it") from error
 
     async def roll_back(self, progress: Progress, *, even_different: bool = False) -> Comparison:
         """Puts the generation that was kept in the live one's place again; raises as `promote` does, and keeps it."""
@@ -140,6 +143,17 @@ class Replay:
         except BaseException:
             await keep_again(self._live)
             raise
+
+    async def _promoted(self, progress: Progress, *, even_different: bool) -> Comparison:
+        found = await self.verify(progress)
+        if found.different and not even_different:
+            raise Conflict(f"not promoted: {', '.join(found.different)} differ from the live tables")
+
+        async def deliver(heads: Mapping[Place, Head]) -> None:
+            await self._to({place: head.next_offset for place, head in heads.items()}, progress)
+
+        await exchange(self._live, self._made, deliver)
+        return found
 
     async def _to(self, following: Mapping[Place, int], progress: Progress) -> None:
         ends = {TopicPartition(*place): offset for place, offset in following.items()}
