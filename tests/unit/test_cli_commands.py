@@ -292,6 +292,14 @@ def test_a_change_that_is_none_is_a_usage_error_before_anything_is_sent(
     assert api.asked == []
 
 
+def test_a_number_that_is_not_finite_is_refused_before_anything_is_sent(run: Run, api: ScriptedApi) -> None:
+    for words in (("workflow", "fork", "w", "--checkpoint", "c", "--set", "x=1e999"),
+                  ("event", "publish", "task.done", "--data", '{"x": NaN}')):  # fmt: skip
+        code, _, err = run(*words, api=api)
+        assert (code, "is no JSON" in err) == (1, True)
+    assert api.asked == []
+
+
 def test_checkpoints_are_listed_in_columns(run: Run, api: ScriptedApi) -> None:
     api.answers["GET /workflows/w-1/checkpoints"] = [{"checkpoint_id": "c-1", "step_name": "plan", "version": 2}]
     code, out, _ = run("workflow", "checkpoints", "w-1", api=api)
