@@ -55,13 +55,23 @@ def test_what_killed_deployments_left_is_cleaned_and_nothing_else(tmp_path: Path
     made = releases(tmp_path)
     for name, state in (("good", "deployed"), ("half", "building"), ("ready", "installed"), ("bad", "failed")):
         add(made, name, state)
-    made.path("nothing").mkdir()
+    begun = made.new_name("abcdef0123", MOMENT)
+    made.path(begun).mkdir()
     (made.deploy_to / ".current-1234").symlink_to("releases/half")
     made.switch("good")
-    assert made.clean() == ["half", "nothing", "ready"]
+    assert made.clean() == [begun, "half", "ready"]
     assert names(made) == ["bad", "good"]
     assert made.current() == "good"
     assert not (made.deploy_to / ".current-1234").is_symlink()
+
+
+def test_what_somebody_else_keeps_beside_the_releases_stays(tmp_path: Path):
+    made = releases(tmp_path)
+    (made.path("20230401120000") / "public").mkdir(parents=True)
+    (made.folder / "notes.md").write_text("1.0: the first\n")
+    assert made.clean() == []
+    assert made.prune(1, needed=set()) == []
+    assert names(made) == ["20230401120000", "notes.md"]
 
 
 def test_a_release_switched_to_and_never_seen_healthy_is_not_what_is_gone_back_to(tmp_path: Path):
@@ -90,6 +100,22 @@ def test_a_current_that_is_no_link_is_refused(tmp_path: Path):
     (tmp_path / "app" / "current").mkdir(parents=True)
     with pytest.raises(InvalidInput, match="deploy_to: its 'current' is not a link"):
         Releases(tmp_path / "app").prepare()
+
+
+@pytest.mark.parametrize("target", ["elsewhere", "releases", "../other/releases/one"])
+def test_a_current_that_leads_elsewhere_is_refused_and_let_be(tmp_path: Path, target: str):
+    made = releases(tmp_path)
+    made.link.symlink_to(target)
+    with pytest.raises(InvalidInput, match=r"deploy_to: its 'current' leads to .*, which is none of its releases"):
+        made.prepare()
+    assert made.link.readlink() == Path(target)
+
+
+def test_a_current_whose_release_is_gone_can_be_switched(tmp_path: Path):
+    made = releases(tmp_path)
+    made.link.symlink_to(made.path("gone"))
+    made.prepare()
+    assert made.current() is None
 
 
 def test_a_file_in_the_place_of_the_directory_is_refused(tmp_path: Path):

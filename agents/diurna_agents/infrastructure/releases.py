@@ -13,6 +13,7 @@ import asyncio
 import fcntl
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import AsyncGenerator
@@ -31,6 +32,8 @@ State = Literal["building", "installed", "switched", "deployed", "failed"]
 _RECORD: Final = "release.json"
 _POLL_SECONDS: Final = 0.1
 _FAILED_KEPT: Final = 1
+_NAME: Final = re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{7}(?:-\d+)?")
+"""The names `new_name` gives: what is called otherwise was put there by somebody else."""
 
 
 class Release(BaseModel):
@@ -68,7 +71,10 @@ class Releases:
         self.link = deploy_to / "current"
 
     def prepare(self) -> None:
-        """Makes the directories. Raises `InvalidInput` where something else is in their place."""
+        """Makes the directories. Raises `InvalidInput` where something else is in their place.
+
+        A `current` that somebody else made to lead elsewhere is let be: it could not be switched back to.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -77,6 +83,16 @@ class Releases:
             raise InvalidInput(
                 "deploy_to", str(self.deploy_to), "its 'current' is not a link, so nothing can be switched there"
             )
+        if self.link.is_symlink() and not self._leads_to_a_release(self.link.readlink()):
+            raise InvalidInput(
+                "deploy_to",
+                str(self.deploy_to),
+                f"its 'current' leads to {self.link.readlink()}, which is none of its releases",
+            )
+
+    def _leads_to_a_release(self, target: Path) -> bool:
+        place = Path(os.path.normpath(self.deploy_to / target))
+        return os.path.realpath(place.parent) == os.path.realpath(self.folder)
 
     @asynccontextmanager
     async def locked(self, holder: str, *, wait_seconds: float) -> AsyncGenerator[None]:
@@ -176,7 +192,7 @@ class Releases:
         return names[-1] if names else None
 
     def clean(self) -> list[str]:
-        """Takes away what killed deployments left; names it. Only with the lock held."""
+        """Takes away what killed deployments left, and nothing of anybody else's; names it. Only with the lock held."""
         current = self.current()
         left = [path for path in self.deploy_to.glob(".current-*") if path.is_symlink()]
         for path in left:
@@ -184,7 +200,8 @@ class Releases:
         gone: list[str] = []
         for path in sorted(self.folder.iterdir()):
             record = self.read(path.name)
-            if path.name != current and (record is None or record.state in {"building", "installed"}):
+            is_left = _NAME.fullmatch(path.name) if record is None else record.state in {"building", "installed"}
+            if path.name != current and is_left:
                 remove_tree(path)
                 gone.append(path.name)
         return gone
