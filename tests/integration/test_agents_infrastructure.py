@@ -23,6 +23,7 @@ from diurna_agents.demo_repository import make_demo_repository
 from diurna_agents.errors import DeploymentBusy, ReleaseNotFound
 from diurna_agents.infrastructure import deploy_service, health_check, rollback
 from diurna_agents.infrastructure.releases import Releases
+from diurna_agents.uv_tool import uv_program
 from diurna_agents.workspace import report_nothing
 from diurna_schemas.errors import InvalidInput
 from support.agents_repositories import GitRepository, workspace_below
@@ -263,6 +264,49 @@ async def test_a_tree_without_build_metadata_is_deployed_as_it_is(site: Site, tm
     git.commit({"serve.py": "print('served'\n"}, branch="broken")
     broken = await site.deploy(git.path, "broken")
     assert (broken["deployment_status"], broken["current"]) == ("failed", answer["release"])
+
+
+HATCHLING = '[build-system]\nrequires = ["hatchling"]\nbuild-backend = "hatchling.build"\n'
+INNER = {
+    "packages/inner/pyproject.toml": f'{HATCHLING}[project]\nname = "inner"\nversion = "1.0"\n',
+    "packages/inner/inner.py": "SAYS = 'inner'\n",
+}
+WORKSPACE = (
+    '[project]\nname = "outer"\nversion = "1.0"\nrequires-python = ">=3.11"\ndependencies = ["inner"]\n'
+    '[tool.uv.sources]\ninner = {workspace = true}\n[tool.uv.workspace]\nmembers = ["packages/*"]\n'
+)
+
+
+@pytest.mark.parametrize(
+    ("files", "how"),
+    [
+        (
+            {"requirements.txt": "-e ./packages/inner\n", "outer.py": "import inner\n"},
+            "the requirements beside the tree",
+        ),
+        ({"pyproject.toml": WORKSPACE, "outer.py": "import inner\n"}, "the locked versions"),
+        ({"pyproject.toml": HATCHLING + WORKSPACE, "outer.py": "import inner\n"}, "the locked versions"),
+    ],
+    ids=["requirements", "application", "package"],
+)
+async def test_what_is_installed_from_the_tree_is_there_when_the_checkout_is_gone(
+    site: Site, tmp_path: Path, files: dict[str, str], how: str
+):
+    source = tmp_path / "source"
+    for name, text in {**INNER, **files}.items():
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_text(text)
+    if "pyproject.toml" in files:
+        await asyncio.to_thread(subprocess.run, [uv_program(), "lock", "--quiet"], cwd=source, check=True)
+    git = GitRepository(tmp_path / "mono.git")
+    git.commit({str(path.relative_to(source)): path.read_text() for path in source.rglob("*") if path.is_file()})
+    (tmp_path / "uv.toml").write_text("no settings of a tree that lies elsewhere")
+    answer = await site.deploy(git.path, "main")
+    assert answer["deployment_status"] == "deployed", answer["log_tail"]
+    steps = cast("list[dict[str, object]]", answer["steps"])
+    assert next(step["how"] for step in steps if step["step"] == "installed") == how
+    python = site.target / "current/environment/bin/python"
+    await asyncio.to_thread(subprocess.run, [python, "-c", "import inner"], check=True)
 
 
 async def test_a_commit_that_does_not_build_fails_with_what_the_tools_said(site: Site, tmp_path: Path):

@@ -47,6 +47,10 @@ class Installation:
         # Made where it stays: a virtual environment knows its own path.
         return self.release_path / "environment"
 
+    @property
+    def _app(self) -> Path:
+        return self.release_path / "app"
+
     async def install(self, release: Release) -> Release:
         """Installs; the record comes back with what is in the release. Raises `NotInstallable`."""
         if not self.project.is_python:
@@ -64,8 +68,10 @@ class Installation:
         must(await uv.make_environment(self._target, python), "the environment could not be made")
         if self.project.buildable:
             return await self._install_wheel(release, uv, python)
-        await self._install_requirements(uv)
+        # Copied first: what is installed from paths of the tree may lead back there, and the checkout goes.
         await self._copy_tree()
+        # The settings stay those of the checkout: of the place that is deployed to, uv knows nothing.
+        await self._install_requirements(Uv(self._app, {**uv.environment, "UV_PROJECT": str(self.tree.directory)}))
         return release.at("installed", kind="tree", python=python)
 
     async def _install_wheel(self, release: Release, uv: Uv, python: str) -> Release:
@@ -83,25 +89,34 @@ class Installation:
 
     async def _install_with_requirements(self, uv: Uv, wheel: Path) -> str:
         """The wheel with the versions of the lock file where there is one that can be had."""
-        locked = self.scratch / "locked.txt"
-        if self.project.has_lock:
-            options = ["--frozen", "--quiet", "--no-default-groups", "--no-emit-project"]
-            exported = await uv.run("export", *options, "--output-file", locked, timeout_seconds=self._left())
-            if exported.succeeded:
-                pinned = await uv.install(self._target, ["-r", locked], timeout_seconds=self._left())
-                if pinned.succeeded:
-                    done = await uv.install(self._target, ["--no-deps", wheel], timeout_seconds=self._left())
-                    must(done, "the wheel could not be installed")
-                    return "the locked versions"
+        if await self._installs_locked(uv):
+            done = await uv.install(self._target, ["--no-deps", wheel], timeout_seconds=self._left())
+            must(done, "the wheel could not be installed")
+            return "the locked versions"
         done = await uv.install(self._target, [wheel], timeout_seconds=self._left())
         must(done, "the wheel could not be installed")
         return "the newest versions its metadata allows"
 
+    async def _installs_locked(self, uv: Uv) -> bool:
+        """Installs what the lock file names beside the project itself; False where that is not to be had."""
+        if not self.project.has_lock:
+            return False
+        locked = self.scratch / "locked.txt"
+        # Not editable: other members of a workspace would stay in the checkout, which is gone soon.
+        options = ["--frozen", "--quiet", "--no-default-groups", "--no-emit-project", "--no-editable"]
+        exported = await uv.run("export", *options, "--output-file", locked, timeout_seconds=self._left())
+        if not exported.succeeded:
+            return False
+        return (await uv.install(self._target, ["-r", locked], timeout_seconds=self._left())).succeeded
+
     async def _install_requirements(self, uv: Uv) -> None:
+        if await self._installs_locked(uv):
+            await self.step("installed", {"how": "the locked versions"})
+            return
         what: list[str | Path] = []
         if self.project.has_project_table:
             what = ["-r", "pyproject.toml"]
-        elif (self.tree.directory / "requirements.txt").is_file():
+        elif (self._app / "requirements.txt").is_file():
             what = ["-r", "requirements.txt"]
         if what:
             finished = await uv.install(self._target, what, timeout_seconds=self._left())
@@ -114,7 +129,7 @@ class Installation:
         def copy() -> None:
             shutil.copytree(
                 self.tree.directory,
-                self.release_path / "app",
+                self._app,
                 symlinks=True,
                 ignore=lambda folder, _: [".git"] if Path(folder) == self.tree.directory else [],
             )
