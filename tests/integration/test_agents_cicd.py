@@ -70,7 +70,7 @@ async def test_a_tree_without_tests_has_not_passed(tmp_path: Path):
 async def test_a_tree_without_python_is_told_as_one(tmp_path: Path):
     answer = await pipeline(tmp_path, {"index.js": "let a\n"})
     assert (answer["outcome"], answer["passed"]) == ("no_tests", False)
-    assert "nothing of Python" in str(answer["reason"])
+    assert "no Python was found" in str(answer["reason"])
 
 
 async def test_tests_that_were_all_skipped_have_not_passed(tmp_path: Path):
@@ -83,6 +83,7 @@ async def test_tests_that_cannot_be_imported_are_a_collection_error(tmp_path: Pa
     answer = await pipeline(tmp_path, {"test_a.py": "import nothing_of_the_kind\n"})
     assert (answer["outcome"], answer["passed"]) == ("collection_error", False)
     assert "nothing_of_the_kind" in str(answer["log_tail"])
+    assert "No module named 'nothing_of_the_kind'" in str(answer["reason"])
 
 
 async def test_tests_that_hang_are_ended_in_time(tmp_path: Path):

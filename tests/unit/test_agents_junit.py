@@ -22,7 +22,7 @@ REPORT = """<?xml version="1.0" encoding="utf-8"?>
 
 def written(path: Path, text: str) -> Path:
     report = path / "junit.xml"
-    report.write_text(text)
+    report.write_text(text, "utf-8")
     return report
 
 
@@ -37,14 +37,18 @@ def test_a_report_is_counted_and_its_failures_named(tmp_path: Path):
     assert "fixture & gone" in report.failed[1].message
 
 
-def test_many_long_failures_are_bounded(tmp_path: Path):
-    case = f'<testcase classname="t" name="x"><failure message="{"m" * 9_000}">{"t" * 9_000}</failure></testcase>'
+@pytest.mark.parametrize("letter", ["m", "é", "試"])
+def test_many_long_failures_are_bounded(tmp_path: Path, letter: str):
+    long = letter * 9_000
+    case = f'<testcase classname="t" name="test[{long}]"><failure message="{long}">{long}</failure></testcase>'
     text = f'<testsuite tests="900" failures="900" errors="0" skipped="0">{case * 900}</testsuite>'
     report = read_report(written(tmp_path, text))
     assert report is not None
     assert report.failures == 900
     assert len(report.failed) == 50
-    assert all(len(test.message) <= 1_500 for test in report.failed)
+    assert all(0 <= 1_500 - len(test.message.encode()) < 4 for test in report.failed)
+    assert all(test.name.startswith(f"t::test[{letter}") for test in report.failed)
+    assert all(len(test.name.encode()) <= 300 for test in report.failed), "an answer has to fit on the log"
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,24 @@ async def test_tests_that_do_not_pass_end_it_before_anything_is_deployed(outcome
     assert "deploy_service" not in bus.types()
 
 
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ({"outcome": "timed_out", "reason": "the tests took more than 5 s"}, "timed_out: the tests took more than 5 s"),
+        (
+            {"outcome": "failed", "reason": "exit code 1", "tests": 7, "failures": 0, "errors": 0, "skipped": 0},
+            "failed: exit code 1 (7 tests, 0 failures, 0 errors, 0 skipped)",
+        ),
+    ],
+)
+async def test_why_tests_did_not_pass_is_told(answer: dict[str, Any], words: str) -> None:
+    bus = ScriptedBus()
+    nothing = dict.fromkeys(("tests", "failures", "errors", "skipped"))
+    bus.answers["run_pipeline"] = {"passed": False, **nothing, **answer}
+    final, _ = await run(bus)
+    assert (final["reason"], final["test"]) == (words, words)
+
+
 async def test_without_tests_the_policy_auto_approves_nothing() -> None:
     bus = ScriptedBus()
     bus.answers["run_pipeline"] = {"passed": False, "outcome": "no_tests"}

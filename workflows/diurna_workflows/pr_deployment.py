@@ -267,9 +267,13 @@ def _failed(question: Question, answer: Answer) -> Update:
 
 
 def _tests_in_words(result: Mapping[str, Any]) -> str:
-    outcome = result.get("outcome", "unknown")
-    counts = [f"{result[name]} {name}" for name in ("tests", "failures", "errors", "skipped") if name in result]
-    return f"{outcome}: {', '.join(counts)}" if counts else str(outcome)
+    """The outcome, and why it is no better; the counts where any were counted."""
+    outcome = str(result.get("outcome", "unknown"))
+    counted = ("tests", "failures", "errors", "skipped")
+    counts = ", ".join(f"{result[name]} {name}" for name in counted if result.get(name) is not None)
+    reason = "" if result.get("passed") is True else str(result.get("reason") or "")
+    told = f"{reason} ({counts})" if reason and counts else reason or counts
+    return f"{outcome}: {told}" if told else outcome
 
 
 def _final_result(state: MultiAgentState) -> JsonObject:

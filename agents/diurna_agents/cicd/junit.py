@@ -14,7 +14,9 @@ from diurna_agents.process import end_of
 
 _REPORT_BYTES_MAX: Final = 256 * 1024 * 1024
 _NAMED_MAX: Final = 50
-_MESSAGE_CHARACTERS_MAX: Final = 1_500
+_MESSAGE_BYTES_MAX: Final = 1_500
+_NAME_BYTES_MAX: Final = 300
+"""An answer has to fit on the log, and the name of a test may hold whatever it was given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,12 @@ def _failed(case: Element) -> FailedTest | None:
             name = case.get("name") or "?"
             said = (child.get("message") or "").strip()
             details = (child.text or "").strip()
-            message = f"{said}\n{end_of(details, _MESSAGE_CHARACTERS_MAX // 2)}".strip() if details else said
-            return FailedTest(f"{place}::{name}" if place else name, message[:_MESSAGE_CHARACTERS_MAX])
+            message = f"{said}\n{end_of(details, _MESSAGE_BYTES_MAX // 2)}".strip() if details else said
+            named = f"{place}::{name}" if place else name
+            return FailedTest(_beginning_of(named, _NAME_BYTES_MAX), _beginning_of(message, _MESSAGE_BYTES_MAX))
     return None
+
+
+def _beginning_of(text: str, bytes_max: int) -> str:
+    raw = text.encode("utf-8", "replace")
+    return text if len(raw) <= bytes_max else f"{raw[: bytes_max - 3].decode('utf-8', 'ignore')}…"

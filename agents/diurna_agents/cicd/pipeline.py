@@ -36,7 +36,7 @@ async def run_pipeline(payload: Mapping[str, object], *, workspace: Workspace, r
         tree = await check_out(repository, head, directory / "tree")
         project = await asyncio.to_thread(read_project, tree.directory)
         if not project.is_python and request.test_command is None:
-            reason = "nothing of Python is in this tree; give a test_command to test it otherwise"
+            reason = "no Python was found at the top of this tree; give a test_command to test it otherwise"
             return _without_run(head, "no_tests", reason, tree.notes())
         await report("environment", {"project": project.name, "backend": project.backend})
         trial = Trial(tree, project, directory, workspace)

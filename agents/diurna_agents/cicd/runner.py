@@ -141,5 +141,7 @@ def _too_long(stage: Stage) -> str:
 
 def _last_error(finished: process.Finished) -> str:
     lines = [line.strip() for line in finished.output.splitlines() if line.strip()]
-    telling = [line for line in lines if line.startswith(("E  ", "ERROR", "INTERNALERROR"))]
+    # What was raised says more than where: pytest names the file again at the end.
+    raised = [line.removeprefix("E").strip() for line in lines if line.startswith("E  ")]
+    telling = raised or [line for line in lines if line.startswith(("ERROR", "INTERNALERROR"))]
     return (telling or lines or ["it said nothing"])[-1][:400]

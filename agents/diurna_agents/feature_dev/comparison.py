@@ -105,7 +105,9 @@ class Proving:
     async def before(self) -> SuiteRun:
         """Makes the environment, and runs the tests as they are."""
         if not self._trial.project.is_python and self._request.test_command is None:
-            return SuiteRun("no_tests", "nothing of Python is in this tree; give a test_command to test it otherwise")
+            return SuiteRun(
+                "no_tests", "no Python was found at the top of this tree; give a test_command to test it otherwise"
+            )
         await self._report("environment", {"project": self._trial.project.name})
         return await self._prepared() or await self._run("before")
 
