@@ -68,8 +68,9 @@ class UnrelatedHistories(Refused):
 
     code = "unrelated_histories"
 
-    def __init__(self, base: str, head: str) -> None:
-        super().__init__(f"base: {shown(base)} and head {shown(head)} share no commit in this repository")
+    def __init__(self, base: str, head: str, detail: str = "") -> None:
+        text = f"base: {shown(base)} and head {shown(head)} share no commit in this repository"
+        super().__init__(f"{text}: {detail}" if detail else text)
         self.base = base
         self.head = head
 

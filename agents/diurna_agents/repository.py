@@ -43,6 +43,9 @@ _WHERE_REFS_ARE: Final = (
 """Where a short name is looked for, in the order of git's rev-parse, and then the remote everybody has."""
 
 
+_SHALLOW: Final = "this clone is shallow and does not hold the whole history: `git fetch --unshallow` completes it"
+
+
 @dataclass(frozen=True, slots=True)
 class Repository:
     """A repository on this disk. `location` is what it is called in answers, without credentials."""
@@ -62,7 +65,8 @@ async def open_repository(location: str, *, workspace: Workspace, refs: tuple[st
         return Repository(path, clone.without_credentials(location))
     path = Path(location)
     if not path.is_absolute():
-        raise RepositoryNotFound(location, "a path must be absolute, the agent has its own working directory")
+        reason = "a path must be absolute, the agent has its own working directory; a URL is user@host:path or has ://"
+        raise RepositoryNotFound(location, reason)
     repository = Repository(path, location)
     await asyncio.to_thread(_probe, repository)
     return repository
@@ -87,8 +91,9 @@ async def merge_base(repository: Repository, base: str, head: str) -> str:
     def find() -> str:
         with reading(repository) as repo:
             found = find_merge_base(repo, [ObjectID(base.encode()), ObjectID(head.encode())])
+            is_shallow = bool(repo.get_shallow())
         if not found:
-            raise UnrelatedHistories(base, head)
+            raise UnrelatedHistories(base, head, _SHALLOW if is_shallow else "")
         return found[0].decode("ascii")
 
     return await asyncio.to_thread(find)
@@ -99,6 +104,11 @@ def reading(repository: Repository) -> Generator[Repo]:
     """The repository opened by dulwich; its errors leave here as ours. Blocking: use it in a thread."""
     try:
         with Repo(str(repository.path)) as repo:
+            if repo.object_format.name != "sha1":
+                name = repo.object_format.name.upper()
+                raise RepositoryNotFound(
+                    repository.location, f"its objects are named by {name}, which is not supported"
+                )
             yield repo
     except NotGitRepository as error:
         raise RepositoryNotFound(repository.location, "it is not a git repository") from error
@@ -207,6 +217,8 @@ class _Finder:
             raise self._refusal(f"{sha.decode()[:12]} has not so many ancestors") from None
 
     def _refusal(self, detail: str) -> RefNotFound:
+        if self._repo.get_shallow():
+            detail = f"{detail}; {_SHALLOW}"
         return RefNotFound(self._field, self._ref, self._location, detail)
 
 

@@ -81,6 +81,7 @@ async def test_a_name_for_nothing_is_refused_with_its_field(git: GitRepository, 
     [
         ("/nowhere/at/all", "there is no such file"),
         ("relative/path", "must be absolute"),
+        ("host:path/to/repo.git", "a URL is user@host:path"),
         ("/etc/hostname", "not a directory"),
         ("/usr", "not a git repository"),
         ("ext::sh -c true://x", "scheme"),
@@ -306,5 +307,34 @@ async def test_worktrees_shallow_clones_and_packed_repositories_are_read_as_well
         tree = await check_out(repository, head, tmp_path / f"{name}-tree")
         assert run("-C", str(tree.directory), "log", "--oneline").startswith(head[:7]), name
     shallow = await open_repository(str(tmp_path / "shallow"), workspace=workspace)
-    with pytest.raises(RefNotFound, match="has not so many ancestors"):
+    with pytest.raises(RefNotFound, match="has not so many ancestors; this clone is shallow"):
         await resolve(shallow, "base", "HEAD~1")
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="only a git program makes such a repository")
+async def test_objects_named_by_another_hash_are_refused_as_such(tmp_path: Path):
+    words = ["git", "init", "-q", "--object-format=sha256", str(tmp_path / "other")]
+    await asyncio.to_thread(subprocess.run, words, check=True)
+    with pytest.raises(RepositoryNotFound, match="its objects are named by SHA256, which is not supported"):
+        await open_repository(str(tmp_path / "other"), workspace=workspace_below(tmp_path))
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="only a git program makes a shallow clone of two branches")
+async def test_histories_that_a_shallow_clone_cut_apart_are_told_as_such(git: GitRepository, tmp_path: Path):
+    first = git.commit({"a": "1"})
+    main = git.commit({"a": "2"}, parents=(first,))
+    side = git.commit({"a": "3"}, parents=(first,), branch="side")
+    words = [
+        "git",
+        "clone",
+        "-q",
+        "--depth",
+        "1",
+        "--no-single-branch",
+        f"file://{git.path}",
+        str(tmp_path / "shallow"),
+    ]
+    await asyncio.to_thread(subprocess.run, words, check=True)
+    shallow = await open_repository(str(tmp_path / "shallow"), workspace=workspace_below(tmp_path))
+    with pytest.raises(UnrelatedHistories, match="share no commit in this repository: this clone is shallow"):
+        await merge_base(shallow, main, side)
