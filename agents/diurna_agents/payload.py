@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
-from typing import Annotated, TypeVar
+from typing import Annotated, TypeVar, cast
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from diurna_schemas.errors import InvalidInput
 
@@ -39,9 +40,23 @@ def _absolute(value: str) -> str:
     return value
 
 
+def can_be_split(value: str) -> str:
+    """`value` where a shell would read it as the words of a command."""
+    try:
+        words = shlex.split(value)
+    except ValueError as error:
+        raise ValueError(f"it cannot be split into words: {error}") from error
+    if not words:
+        raise ValueError("it names no program")
+    return value
+
+
 Text = Annotated[str, StringConstraints(min_length=1, max_length=2_000), AfterValidator(_without_control_characters)]
 Words = Annotated[str, StringConstraints(min_length=1, max_length=8_000, strip_whitespace=True)]
 """Words for people or models, in lines."""
+Word = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+CommandLine = Annotated[Word, AfterValidator(can_be_split)] | Annotated[list[Word], Field(min_length=1, max_length=100)]
+"""A command as one text or as its words; it is run without a shell."""
 Location = Annotated[Text, AfterValidator(_not_an_option)]
 """A path or a URL of a git repository."""
 RefName = Annotated[
@@ -61,8 +76,22 @@ def validated(model: type[PayloadType], payload: Mapping[str, object]) -> Payloa
         return model.model_validate(dict(payload))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "payload"
+        field = ".".join(_fields(first["loc"], payload)) or "payload"
         raise InvalidInput(field, _value(first["type"], first["input"]), _reason(first["msg"])) from error
+
+
+def _fields(place: Iterable[int | str], payload: object) -> list[str]:
+    """The parts of a place that lead into the payload. Of a union, the member that does not fit is named there too."""
+    found: list[str] = []
+    for part in place:
+        if isinstance(payload, Mapping):
+            payload = cast("Mapping[object, object]", payload).get(part)
+        elif isinstance(payload, list | tuple) and isinstance(part, int):
+            payload = cast("list[object]", payload)[part]
+        else:
+            continue
+        found.append(str(part))
+    return found
 
 
 def _value(kind: str, value: object) -> object:

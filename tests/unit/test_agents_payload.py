@@ -51,6 +51,17 @@ def test_names_that_a_tool_could_misread_are_refused(value: str):
     assert refusal(ReviewRequest, {**REVIEW, "head": value}).field == "head"
 
 
+@pytest.mark.parametrize(
+    ("command", "words"), [('pytest "x', "No closing quotation"), ("  ", "it names no program"), (5, "valid string")]
+)
+def test_a_command_that_is_none_is_refused_by_its_own_field(command: object, words: str):
+    tested = refusal(PipelineRequest, {"repo": "/r", "head": "main", "test_command": command})
+    healthy = refusal(DeployRequest, {**DEPLOY, "health": {"command": command}})
+    assert (tested.field, healthy.field) == ("test_command", "health.command")
+    assert words in str(tested)
+    assert repr(command) in str(healthy)
+
+
 def test_a_relative_directory_to_deploy_to_is_refused():
     error = refusal(DeployRequest, {**DEPLOY, "deploy_to": "srv/app"})
     assert error.field == "deploy_to"

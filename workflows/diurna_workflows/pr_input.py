@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from diurna_agents.payload import AbsolutePath, Location, Payload, RefName, Text, validated
+from diurna_agents.payload import AbsolutePath, Location, Payload, RefName, Text, can_be_split, validated
 from diurna_schemas.errors import InvalidInput
 from diurna_schemas.ids import Name
 from diurna_workflows.policy import (
@@ -36,7 +36,11 @@ class PrDeploymentInput(Payload):
     health: dict[str, Any] | None = None
     keep: Annotated[int, Field(ge=1, le=100)] | None = None
     review: dict[str, Any] | None = None
-    test_command: Text | Annotated[list[Text], Field(min_length=1, max_length=100)] | None = None
+    test_command: (
+        Annotated[Text, AfterValidator(can_be_split)]
+        | Annotated[list[Text], Field(min_length=1, max_length=100)]
+        | None
+    ) = None
     test_timeout_seconds: Annotated[float, Field(gt=0, le=7_200, allow_inf_nan=False)] = 900
 
     @classmethod

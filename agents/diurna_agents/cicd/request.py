@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from pydantic import Field
 
-from pydantic import Field, StringConstraints
-
-from diurna_agents.payload import AbsolutePath, Location, Payload, RefName
-
-Word = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+from diurna_agents.payload import AbsolutePath, CommandLine, Location, Payload, RefName
 
 
 class PipelineRequest(Payload):
@@ -18,7 +14,7 @@ class PipelineRequest(Payload):
     head: RefName
     timeout_seconds: float = Field(default=900, gt=0, le=7_200, allow_inf_nan=False)
     environment_timeout_seconds: float = Field(default=900, gt=0, le=7_200, allow_inf_nan=False)
-    test_command: Word | Annotated[list[Word], Field(min_length=1, max_length=100)] | None = None
+    test_command: CommandLine | None = None
 
 
 class ValidationRequest(Payload):

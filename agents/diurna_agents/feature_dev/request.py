@@ -6,8 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
-from diurna_agents.cicd.request import Word
-from diurna_agents.payload import Location, Payload, RefName, Words
+from diurna_agents.payload import CommandLine, Location, Payload, RefName, Words
 
 Operation = Literal["lint", "format"]
 Rule = Annotated[str, StringConstraints(pattern=r"^[A-Z]{1,5}[0-9]{0,4}$")]
@@ -21,7 +20,7 @@ class TestedRequest(Payload):
     repo: Location
     head: RefName
     branch: RefName | None = None
-    test_command: Word | Annotated[list[Word], Field(min_length=1, max_length=100)] | None = None
+    test_command: CommandLine | None = None
     require_tests: bool = False
     timeout_seconds: float = Field(default=900, gt=0, le=7_200, allow_inf_nan=False)
     environment_timeout_seconds: float = Field(default=900, gt=0, le=7_200, allow_inf_nan=False)

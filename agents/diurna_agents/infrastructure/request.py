@@ -8,9 +8,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
 from diurna_agents.fence import LockClaim
-from diurna_agents.payload import AbsolutePath, Location, Payload, RefName
-
-Word = Annotated[str, StringConstraints(min_length=1, max_length=2_000)]
+from diurna_agents.payload import AbsolutePath, CommandLine, Location, Payload, RefName, Word
 
 
 def web_address(value: str) -> str:
@@ -30,7 +28,7 @@ class HealthRequest(Payload):
     must answer 2xx and is asked once the release is current, for only then can it be served.
     """
 
-    command: Word | Annotated[list[Word], Field(min_length=1, max_length=100)] | None = None
+    command: CommandLine | None = None
     url: Annotated[Word, AfterValidator(web_address)] | None = None
     module: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][\w.]{0,200}$")] | None = None
     attempts: int = Field(default=3, ge=1, le=100)

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
 
-from diurna_agents.infrastructure.request import Word, web_address
-from diurna_agents.payload import AbsolutePath, Payload, ServiceName, validated
+from diurna_agents.infrastructure.request import web_address
+from diurna_agents.payload import AbsolutePath, Payload, ServiceName, Word, validated
 from diurna_agents.structured_files import read_document
 from diurna_agents.workspace import Workspace
 from diurna_schemas.errors import InvalidInput, NotFound
