@@ -181,6 +181,22 @@ async def test_a_process_that_cannot_live_fails_the_start_and_takes_all_down_aga
     assert pids(told) == {}
 
 
+async def test_modules_of_the_directory_it_is_started_in_are_none_of_its_own(
+    own_state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    foreign = own_state / "somebody's project"
+    foreign.mkdir()
+    for name in ("queue", "secrets", "psutil"):
+        (foreign / f"{name}.py").write_text("raise SystemExit('a module of the project')\n")
+    monkeypatch.chdir(foreign)
+    settings = own_settings(own_state / "state")
+    try:
+        stack = await up(settings, preload=True)
+        assert {process.state for process in stack.processes} == {"running"}
+    finally:
+        await down(settings)
+
+
 async def test_a_taken_port_that_was_asked_for_is_an_error_that_names_it(own_state: Path) -> None:
     listening = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
     port = listening.sockets[0].getsockname()[1]

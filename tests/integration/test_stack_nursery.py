@@ -70,6 +70,21 @@ async def test_a_forked_worker_is_a_child_in_a_session_of_its_own_with_its_own_e
         assert worker.wait() == -signal.SIGKILL
 
 
+async def test_modules_of_the_directory_it_is_started_in_are_not_loaded(
+    state: StateDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "queue.py").write_text("raise SystemExit('a module of the project')\n")
+    monkeypatch.chdir(tmp_path)
+    made = Nursery(state)
+    made.start()
+    try:
+        worker = await forked(made, order())
+        os.kill(worker.pid, signal.SIGKILL)
+        assert worker.wait() == -signal.SIGKILL
+    finally:
+        made.stop()
+
+
 async def test_a_worker_leaves_with_its_own_exit_code(nursery: Nursery, state: StateDirectory) -> None:
     wrong = await forked(nursery, order("agent"))  # which agent?
     assert await asyncio.to_thread(wrong.wait) == 2

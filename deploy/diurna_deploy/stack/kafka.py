@@ -165,6 +165,7 @@ class KafkaNode(Node):
         subprocess.Popen(
             [sys.executable, "-m", "diurna_deploy.stack.training", str(self.cache_dir)],
             env=process_environment(),
+            cwd=self.cache_dir,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

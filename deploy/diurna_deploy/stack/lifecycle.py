@@ -329,6 +329,7 @@ def _launch_supervisor(state: StateDirectory, *, preload: bool) -> subprocess.Po
         child = subprocess.Popen(
             [sys.executable, "-m", "diurna_deploy.stack.supervisor", str(state.root), *options],
             env=process_environment(),
+            cwd=state.root,  # where `-m` looks first: a module of the user's directory is none of ours
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -83,6 +83,7 @@ class Nursery:
             self._popen = subprocess.Popen(
                 [sys.executable, "-m", "diurna_deploy.stack.nursery", str(self._state.root)],
                 env=process_environment(),
+                cwd=self._state.root,
                 stdin=theirs.fileno(),
                 stdout=log,
                 stderr=log,
