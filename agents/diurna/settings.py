@@ -69,7 +69,7 @@ def state_dir(environment: Mapping[str, str] | None = None) -> Path:
     """The state directory: `DIURNA_STATE_DIR`, else the platform's own place for a user's state."""
     given = os.environ if environment is None else environment
     if directory := given.get(STATE_DIR):
-        return Path(directory)
+        return Path(directory).expanduser()
     import platformdirs  # not needed where the environment says it
 
     return Path(platformdirs.user_state_dir("diurna"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import signal
 import socket
@@ -93,6 +94,25 @@ async def test_an_open_state_directory_is_a_problem(tmp_path: Path) -> None:
     found = (await checks_of(own_settings(opened)))["state directory"]
     assert found.verdict == "problem"
     assert found.advice == f"chmod 700 {opened}"
+
+
+async def test_a_file_in_the_place_of_a_directory_is_a_problem(tmp_path: Path) -> None:
+    (tmp_path / "file").touch(mode=0o600)
+    found = await checks_of(own_settings(tmp_path / "file", cache_dir=tmp_path / "file" / "cache"))
+    for name in ("state directory", "kafka's jars"):
+        assert found[name].verdict == "problem", name
+        assert f"{tmp_path / 'file'} is not a directory" in found[name].detail
+
+
+@pytest.mark.parametrize("below", ["", "state"])
+async def test_a_directory_that_may_not_be_written_to_is_a_problem(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, below: str
+) -> None:
+    # Root may write everywhere but to a disk that is read only, which a test has not got.
+    monkeypatch.setattr(doctor.os, "access", lambda path, mode: path != tmp_path or not mode & os.W_OK)
+    found = (await checks_of(own_settings(tmp_path / below)))["state directory"]
+    assert (found.verdict, found.advice) == ("problem", "set DIURNA_STATE_DIR to a directory of your own")
+    assert f"{tmp_path} may not be written to" in found.detail
 
 
 @pytest.mark.parametrize("system", ["win32", "freebsd14"])

@@ -126,6 +126,8 @@ def _account(_: Settings) -> Check:
 
 def _state_directory(settings: Settings) -> Check:
     folder, name = settings.state_dir, "state directory"
+    if (reason := _unusable(folder)) is not None:
+        return Check(name, "problem", reason, "set DIURNA_STATE_DIR to a directory of your own")
     if not folder.exists():
         return Check(name, "ok", f"{folder} (made by the first `diurna up`)")
     details = folder.stat()
@@ -137,6 +139,16 @@ def _state_directory(settings: Settings) -> Check:
     if is_locked(StateDirectory(folder).up_lock):
         return Check(name, "note", f"somebody is starting or stopping {folder} now", "wait, then ask again")
     return Check(name, "ok", str(folder))
+
+
+def _unusable(folder: Path) -> str | None:
+    """Why nothing can be written there, as far as can be told without trying."""
+    there = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    if not there.is_dir():
+        return f"{folder} cannot be used: {there} is not a directory"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"{folder} cannot be {'used' if there == folder else 'made'}: {there} may not be written to"
+    return None
 
 
 def _space(settings: Settings) -> list[Check]:
@@ -162,6 +174,8 @@ async def _jars(settings: Settings) -> Check:
     damaged = await asyncio.to_thread(cache.damaged)
     if not damaged:
         return Check("kafka's jars", "ok", f"{len(cache.jars)} in {cache.folder}, each with its sha256")
+    if (reason := _unusable(settings.cache_dir)) is not None:
+        return Check("kafka's jars", "problem", reason, "set DIURNA_CACHE_DIR to a directory of your own")
     absent = [name for name in damaged if not (cache.folder / name).exists()]
     if len(absent) == len(damaged):
         return Check(
