@@ -52,6 +52,11 @@ def on_a_terminal(monkeypatch: pytest.MonkeyPatch, columns: int = 80) -> None:
         monkeypatch.setenv(name, value)
 
 
+def test_ids_are_shown_as_they_are_and_never_as_emoji(run: Run, api: ScriptedApi) -> None:
+    api.answers["GET /requests/job:x:1"] = {"request_id": "job:x:1", "correlation_id": "deploy:a:fire:"}
+    assert run("request", "show", "job:x:1").split() == ["request_id", "job:x:1", "correlation_id", "deploy:a:fire:"]
+
+
 def test_piped_output_has_no_colours_and_cuts_nothing_off(run: Run) -> None:
     printed = run("agent", "list")
     assert "\x1b" not in printed

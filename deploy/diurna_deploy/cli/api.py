@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from diurna_schemas.errors import Refused, TimedOut, Unavailable
+from diurna_schemas.errors import InvalidInput, Refused, TimedOut, Unavailable
 
 PAGES_MAX: Final = 100
 _SECONDS: Final = 30.0
@@ -30,7 +30,9 @@ class ServerSentEvent:
 
 
 def part(text: str) -> str:
-    """An id as a part of a path."""
+    """An id as a part of a path. Raises `InvalidInput` where there is none: the path would name all of its kind."""
+    if not text:
+        raise InvalidInput("id", text, "an id is needed")
     return quote(text, safe="")
 
 
@@ -106,8 +108,10 @@ class Api:
         chosen = {name: value for name, value in (parameters or {}).items() if value is not None} or None
         if self._as_of is not None and "as_of=" not in path:
             chosen = {**(chosen or {}), "as_of": self._as_of}
+        content = None if body is None else _document(body)
+        headers = {} if content is None else {"Content-Type": "application/json"}
         with self._translated(method, path, timeout):
-            return self._client.request(method, path, params=chosen, json=body, timeout=timeout)
+            return self._client.request(method, path, params=chosen, content=content, headers=headers, timeout=timeout)
 
     @contextmanager
     def _translated(self, method: str, path: str, timeout: float) -> Generator[None]:
@@ -123,6 +127,16 @@ class Api:
             raise Refused(f"what is to be sent is no JSON: {error}", code="invalid_input") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{method} {self.url}{path}: {type(error).__name__}: {error}") from error
+
+
+def _document(body: Mapping[str, Any]) -> bytes:
+    """The body as JSON. Raises `InvalidInput` naming the first field that cannot be written so."""
+    for name, value in body.items():
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except ValueError as error:  # NaN and Infinity are no JSON, half a surrogate pair is no text
+            raise InvalidInput(name, value, f"it cannot be written as JSON: {error}") from error
+    return json.dumps(body).encode()
 
 
 def _content(response: httpx.Response) -> Any:

@@ -20,6 +20,8 @@ def _request_types(incomplete: str) -> list[str]:
 
 RequestId = Annotated[str, typer.Argument(help="The request's id.", autocompletion=ids("/requests", "request_id"))]
 _PATIENCE_SECONDS = 15.0
+TIMEOUT_SECONDS_MAX = 7 * 86_400.0
+"""No request may take longer."""
 
 
 @command(app, "send")
@@ -58,7 +60,9 @@ def send_request(
         answer = session.api.post("/requests", request)
         session.show(answer, lambda: session.fields(answer))
         return
-    response = session.api.post("/agent-request", request, timeout=timeout + _PATIENCE_SECONDS)
+    # A time that is none is for the API to refuse.
+    patience = min(max(timeout, 0.0), TIMEOUT_SECONDS_MAX) + _PATIENCE_SECONDS
+    response = session.api.post("/agent-request", request, timeout=patience)
     session.show(response, lambda: session.fields(response))
     if response.get("status") not in {"success", "partial"}:
         raise typer.Exit(1)

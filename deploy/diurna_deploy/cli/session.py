@@ -59,7 +59,8 @@ class Session:
         """The terminal, or whatever stands in its place; colours only where somebody sees them."""
         from rich.console import Console
 
-        return Console(highlight=False, soft_wrap=True)
+        # Without emoji: an id such as `job:x:1` is to be shown as it is.
+        return Console(highlight=False, soft_wrap=True, emoji=False)
 
     def show(self, value: object, words: Callable[[], object] | None = None) -> None:
         """Prints a value: as JSON where that was asked for, else by `words`."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -37,8 +36,12 @@ def start(
     _show_addresses(session, running)
     if detach:
         return
-    session.say("Running until interrupted: Ctrl-C stops it.")
+    joined = running["joined"]
+    end = "it ran before, and goes on running" if joined else "Ctrl-C stops it"
+    session.say(f"Running until interrupted: {end}.")
     wait_for_interrupt()
+    if joined:
+        return
     asyncio.run(stop_stack(settings))
     session.say("Stopped.")
 
@@ -93,14 +96,17 @@ def doctor(session: Session) -> None:
 def demo(
     session: Session,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running afterwards.")] = False,
-    repo: Annotated[str | None, typer.Option(help="Your own repository instead of the demo's.")] = None,
+    repo: Annotated[
+        str | None, typer.Option(help="Your own repository instead of the demo's: a path or a URL.")
+    ] = None,
     base: Annotated[str, typer.Option(help="Where the change begins, in your own repository.")] = "HEAD~1",
     head: Annotated[str, typer.Option(help="What is to be deployed, of your own repository.")] = "HEAD",
 ) -> None:
     """Starts everything, deploys a change of a real git repository, and shows what happened."""
+    from diurna_deploy.cli.workflow_start import located
     from diurna_deploy.demo import Subject, run_demo
 
-    subject = None if repo is None else Subject(str(Path(repo).expanduser().absolute()), base, head)
+    subject = None if repo is None else Subject(located(repo), base, head)
     raise typer.Exit(run_demo(_settings(session), session, subject=subject, keep=keep))
 
 

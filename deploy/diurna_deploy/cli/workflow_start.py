@@ -24,6 +24,17 @@ _OPTIONS: Final = {"documents": "--document", "approval_roles": "--approval-role
 """The options that are called otherwise than the input they give."""
 
 
+def _path(text: str) -> Path:
+    """A path that was given: an empty one, as of a variable that is not set, would be the working directory."""
+    if not text:
+        raise typer.BadParameter("a path is needed, got ''")
+    return Path(text)
+
+
+def _place(help_text: str) -> Any:
+    return typer.Option(parser=_path, metavar="PATH", help=help_text)
+
+
 def start_workflow(  # one option a line: this is the command's whole outside
     session: Session,
     *,
@@ -31,11 +42,11 @@ def start_workflow(  # one option a line: this is the command's whole outside
     repo: Annotated[str | None, typer.Option(help="A path or URL of a git repository.")] = None,
     base: Annotated[str | None, typer.Option(help="Where the change begins: branch, tag or commit.")] = None,
     head: Annotated[str | None, typer.Option(help="What is deployed or documented: branch, tag or commit.")] = None,
-    deploy_to: Annotated[Path | None, typer.Option(help="The directory of the releases.")] = None,
+    deploy_to: Annotated[Path | None, _place("The directory of the releases.")] = None,
     policy: Annotated[
         str | None, typer.Option(help="Who approves: auto, risk, human or never [default: auto].")
     ] = None,
-    site: Annotated[Path | None, typer.Option(help="The directory of the documentation.")] = None,
+    site: Annotated[Path | None, _place("The directory of the documentation.")] = None,
     documents: Annotated[
         list[str] | None,
         typer.Option("--document", help="api_docs, user_guide or deployment_guide; may be repeated [default: all]."),
@@ -44,7 +55,7 @@ def start_workflow(  # one option a line: this is the command's whole outside
         str | None, typer.Option(help="Where a document fails: publish the others, or refuse [default: publish].")
     ] = None,
     service: Annotated[str | None, typer.Option(help="The name of the service to heal.")] = None,
-    services_file: Annotated[Path | None, typer.Option(help="Where it is declared [default: the agent's own].")] = None,
+    services_file: Annotated[Path | None, _place("Where it is declared [default: the agent's own].")] = None,
     attempts: Annotated[int | None, typer.Option(help="How often to try before asking a person [default: 3].")] = None,
     escalate: Annotated[str | None, typer.Option(help="Who is asked at last: human or never [default: human].")] = None,
     approval_roles: Annotated[
@@ -58,7 +69,7 @@ def start_workflow(  # one option a line: this is the command's whole outside
 ) -> None:
     """Starts a workflow; following it, exits 0 when it came to its good end, 1 when it was refused or failed."""
     given = {
-        "repo": _located(repo),
+        "repo": None if repo is None else located(repo),
         "base": base,
         "head": head,
         "deploy_to": _absolute(deploy_to),
@@ -121,11 +132,13 @@ def _absolute(path: Path | None) -> str | None:
     return None if path is None else str(path.expanduser().absolute())
 
 
-def _located(repo: str | None) -> str | None:
+def located(repo: str) -> str:
     """A path as the agents will find it, wherever they run on this machine; URLs stay as they are."""
-    if repo is None or any(mark in repo for mark in _URL_MARKS) or _is_scp(repo):
+    if not repo:
+        raise typer.BadParameter("--repo: a path or URL is needed, got ''")
+    if any(mark in repo for mark in _URL_MARKS) or _is_scp(repo):
         return repo
-    return _absolute(Path(repo))
+    return str(Path(repo).expanduser().absolute())
 
 
 def _is_scp(repo: str) -> bool:
