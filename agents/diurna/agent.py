@@ -16,7 +16,7 @@ from diurna.agent_http import bound, serving
 from diurna.bus import EventBus
 from diurna.client import Client
 from diurna.connection import Connection
-from diurna.documents import json_text, validated
+from diurna.documents import given_list, given_object, json_text, validated
 from diurna.handlers import AnyHandler, Handlers, Rejected
 from diurna.presence import Presence
 from diurna.redaction import PATTERNS, Redactor
@@ -84,9 +84,10 @@ class Agent(Client):
         self.base_url = base_url or ""
         self._agent_name = agent_name or agent_id
         self._capabilities = [
-            one if isinstance(one, AgentCapability) else AgentCapability(name=one) for one in capabilities
+            one if isinstance(one, AgentCapability) else validated(AgentCapability, {"name": one})
+            for one in given_list("capabilities", capabilities)
         ]
-        self._metadata = json_text("metadata", dict(metadata or {}))
+        self._metadata = json_text("metadata", given_object("metadata", metadata))
         self._host, self._port = host, port
         self._heartbeat_seconds = heartbeat_seconds
         self._shutdown_seconds = shutdown_seconds

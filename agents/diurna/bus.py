@@ -13,7 +13,7 @@ import structlog
 from diurna.client import Client
 from diurna.connection import Connection
 from diurna.dispatches import Dispatches
-from diurna.documents import json_text, validated
+from diurna.documents import given_object, json_text, validated
 from diurna.requests import Requests
 from diurna.settings import ClientSettings
 from diurna.subscriptions import Counts, Subscriber, Subscription
@@ -68,7 +68,7 @@ class EventBus(Client):
         where the log does not answer.
         """
         asked = validated(AgentRequestEvent, request)
-        if timeout is not None and not 0 < timeout <= TIMEOUT_SECONDS_MAX:
+        if timeout is not None and not _is_a_wait(timeout):
             raise InvalidInput("timeout", timeout, f"more than 0 and at most {TIMEOUT_SECONDS_MAX:g} seconds")
         connection = await self._ready()
         return await self._requests.ask(connection, asked, timeout, traceparent)
@@ -100,7 +100,7 @@ class EventBus(Client):
                 "broadcast_id": str(uuid.uuid4()),
                 "event_type": checked_name("event_type", event_type),
                 "source_agent": checked_name("source", source),
-                "data": json_text("data", dict(data or {})),
+                "data": json_text("data", given_object("data", data)),
                 "correlation_id": None if correlation_id is None else checked_id("correlation_id", correlation_id),
             }
         )
@@ -129,6 +129,8 @@ class EventBus(Client):
         The callback may be async. Its errors are counted and logged and hurt nobody else. What this bus writes after
         `subscribe` is heard; `await bus.ready()` says that what others write is heard from then on, too.
         """
+        if not callable(callback):
+            raise InvalidInput("callback", callback, "a function is expected")
         subscription = Subscription(event_type, callback, self._counts, self._agent_id)
         self._subscriptions.append(subscription)
         if self._connection is not None:
@@ -199,6 +201,10 @@ class EventBus(Client):
         task = asyncio.get_running_loop().create_task(work)
         self._stopping.add(task)
         task.add_done_callback(self._stopping.discard)
+
+
+def _is_a_wait(timeout: object) -> bool:
+    return isinstance(timeout, int | float) and 0 < timeout <= TIMEOUT_SECONDS_MAX
 
 
 _buses: dict[int, EventBus] = {}

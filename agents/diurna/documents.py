@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar, cast
 
 import orjson
@@ -12,7 +12,7 @@ from diurna_projections.documents import fields_of, json_value
 from diurna_schemas.errors import InvalidInput, TooLarge
 from diurna_schemas.message import METADATA_BYTES_MAX, PAYLOAD_BYTES_MAX
 
-__all__ = ["fields_of", "invalid", "json_object", "json_text", "json_value", "validated"]
+__all__ = ["fields_of", "given_list", "given_object", "invalid", "json_object", "json_text", "json_value", "validated"]
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -34,6 +34,24 @@ def json_text(field: str, value: object) -> str:
     if len(document) > bytes_max:
         raise TooLarge(field, len(document), bytes_max)
     return document.decode()
+
+
+def given_object(field: str, value: object) -> dict[str, Any]:
+    """What somebody gave as an object; nothing is an empty one. Raises `InvalidInput` where it is anything else."""
+    if value is not None and not isinstance(value, Mapping):
+        raise InvalidInput(field, value, "an object is expected")
+    return dict(cast("Mapping[str, Any]", value or {}))
+
+
+def given_list(field: str, value: object) -> list[Any]:
+    """What somebody gave as several. Raises `InvalidInput` where it is one text: its letters are not meant."""
+    if not _are_several(value):
+        raise InvalidInput(field, value, "a list is expected")
+    return list(cast("Iterable[Any]", value))
+
+
+def _are_several(value: object) -> bool:
+    return isinstance(value, Iterable) and not isinstance(value, str | bytes | Mapping)
 
 
 def json_object(text: str | None) -> dict[str, Any]:

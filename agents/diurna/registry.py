@@ -11,7 +11,7 @@ from typing import Any, Final, Self, cast
 import structlog
 
 from diurna.api_client import ApiClient, path_of
-from diurna.documents import validated
+from diurna.documents import given_list, given_object, validated
 from diurna.settings import api_url
 from diurna_schemas.errors import DiurnaError, InvalidInput
 from diurna_schemas.ids import checked_name
@@ -90,8 +90,8 @@ class RegistryClient:
                 "agent_id": self.agent_id,
                 "agent_name": self.agent_name,
                 "base_url": self.base_url,
-                "capabilities": [_capability(one) for one in capabilities],
-                "metadata": dict(metadata or {}),
+                "capabilities": [_capability(one) for one in given_list("capabilities", capabilities)],
+                "metadata": given_object("metadata", metadata),
                 "status": status,
                 "instance_id": self.instance_id,
             },
@@ -201,4 +201,4 @@ def _capability(given: AgentCapability | Mapping[str, Any] | str) -> dict[str, A
         case AgentCapability():
             return given.model_dump()
         case _:
-            return dict(given)
+            return given_object("capabilities", given)

@@ -458,10 +458,22 @@ async def test_bad_input_is_refused_naming_the_field(team: AnyTeam, name: str, f
     assert caught.value.value == value
 
 
-async def test_a_negative_timeout_is_refused(team: AnyTeam, name: str) -> None:
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "5"])
+async def test_a_timeout_that_is_none_is_refused(team: AnyTeam, name: str, timeout: Any) -> None:
     async with team.bus() as bus:
-        with pytest.raises(InvalidInput, match="timeout"):
-            await bus.request_agent(asked(name), timeout=-1)
+        with pytest.raises(InvalidInput, match="timeout: "):
+            await bus.request_agent(asked(name), timeout=timeout)
+
+
+async def test_what_is_no_object_and_no_function_is_refused_as_such(team: AnyTeam) -> None:
+    nothing: Any = None
+    async with team.bus() as bus:
+        for wrong in ("text", ["a list"], 5):
+            given: Any = wrong
+            with pytest.raises(InvalidInput, match=r"data: an object is expected, got "):
+                await bus.emit("task.delegated", given)
+        with pytest.raises(InvalidInput, match=r"callback: a function is expected, got None"):
+            bus.subscribe("task.delegated", nothing)
 
 
 async def test_an_answer_given_by_hand_counts(team: AnyTeam, name: str) -> None:

@@ -98,6 +98,9 @@ async def test_bad_input_is_refused_before_anything_is_asked(memory: Team, name:
     async with memory.registry(name) as registry:
         with pytest.raises(InvalidInput, match="status"):
             await registry.register([], status="sleepy")
+        for wrong in ("review", {"name": "review"}, [5]):
+            with pytest.raises(InvalidInput, match="capabilities"):
+                await registry.register(wrong)  # type: ignore[arg-type]
         with pytest.raises(InvalidInput, match=r"capabilities\.0\.name"):
             await registry.register(["two words"])
         with pytest.raises(InvalidInput, match="status"):
