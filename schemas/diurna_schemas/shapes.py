@@ -7,7 +7,18 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from diurna_schemas.agents import AgentStatus, Concurrency, SettableStatus
 from diurna_schemas.ids import Id, Name
@@ -77,6 +88,14 @@ def _medium_is_normal(value: object) -> object:
     return "normal" if value == "medium" else value
 
 
+def _own_type(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    """A type of somebody's own that is none is told as one text, not as the choice of types there are."""
+    try:
+        return handler(value)
+    except ValidationError as error:
+        raise ValueError("1 to 128 letters, digits, '.', '_' or '-' are allowed") from error
+
+
 def _zulu(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -100,7 +119,7 @@ class AgentRequestEvent(Shape):
     request_id: Id = Field(default_factory=_new_id)
     source_agent: Name
     target_agent: Name
-    request_type: Annotated[AgentRequestType | Name, Field(union_mode="left_to_right")]
+    request_type: Annotated[AgentRequestType | Name, Field(union_mode="left_to_right"), WrapValidator(_own_type)]
     payload: JsonObject = Field(default_factory=dict)
     priority: Priority = AgentRequestPriority.NORMAL
     timeout_seconds: Seconds = 30

@@ -8,6 +8,7 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -143,12 +144,14 @@ async def test_the_target_any_goes_to_an_agent_with_the_capability(
         ("POST", "/register", "text", 422, "body"),
         ("POST", "/agent-request", {**asked("a"), "timeout_seconds": -3}, 422, "timeout_seconds"),
         ("POST", "/agent-request", {**asked("a"), "request_id": "a\tb"}, 422, "request_id"),
+        ("POST", "/agent-request", {**asked("a"), "request_type": "a\tb"}, 422, "request_type"),
         ("POST", "/agent-request", {**asked("a"), "payload": {"x": "y" * 262_144}}, 413, "payload"),
         ("POST", "/requests", {**asked("a"), "metadata": {"x": "y" * 20_000}}, 413, "metadata"),
         ("POST", "/requests", {"source_agent": "tester"}, 422, "target_agent"),
         ("POST", "/events", {"event_type": "no spaces"}, 422, "event_type"),
         ("POST", "/events", {"event_type": "x", "data": {"x": "y" * 800_000}}, 413, "body"),
         ("POST", "/workflows", {"workflow_type": "x", "timeout_seconds": 0}, 422, "timeout_seconds"),
+        ("POST", "/workflows", {"workflow_type": "x", "workflow_id": "a/b"}, 422, "workflow_id"),
         ("PATCH", "/agents/a/status", {"status": "stale"}, 422, "status"),
         ("GET", "/events/stream?topic=agents.commands", None, 422, "topic"),
         ("GET", "/events/stream?after=agents.events:0:99999999", None, 422, "Last-Event-ID"),
@@ -184,6 +187,27 @@ async def test_unknown_ids_are_404(api: httpx.AsyncClient, method: str, path: st
     assert (answer.status_code, answer.json()["status"]) == (404, 404)
 
 
+@pytest.mark.parametrize("name", ["team/42", "a/cancel", "a%2Fb?c#d"])
+async def test_ids_that_hold_what_paths_are_made_of_have_addresses(
+    api: httpx.AsyncClient, memory: Team, name: str
+) -> None:
+    worker = memory.agent("slow-for-odd-ids")
+
+    @worker.on_request("wait")
+    async def wait(_: Any) -> None:
+        await asyncio.Event().wait()
+
+    async with worker.running():
+        request_id = f"{name}-{uuid.uuid4().hex}"
+        asking = await api.post("/requests", json={**asked("slow-for-odd-ids", "wait"), "request_id": request_id})
+        place = asking.headers["location"]
+        assert place == f"/requests/{quote(request_id, safe='')}"
+        await eventually(lambda: bool(memory.reads.tables.requests.group(request_id)))
+        assert (await api.get(place)).json()["request_id"] == request_id
+        cancelled = await api.post(f"{place}/cancel")
+        assert (cancelled.status_code, cancelled.json().get("request_id")) == (200, request_id)
+
+
 async def test_a_workflow_is_a_request_to_the_orchestrator_and_waits_for_approval(
     api: httpx.AsyncClient, memory: Team
 ) -> None:
@@ -194,7 +218,7 @@ async def test_a_workflow_is_a_request_to_the_orchestrator_and_waits_for_approva
 
     @orchestrator.on_request("execute_task")
     async def execute(request: Any) -> str:
-        seen.append(request.payload)
+        seen.append((request.payload, request.timeout_seconds))
         workflow_id = request.payload["workflow_id"]
         await memory.connection.ask(
             CreateWorkflow(command_id=uuid.uuid4().hex, workflow_id=workflow_id, workflow_type="pr_deployment")
@@ -224,7 +248,8 @@ async def test_a_workflow_is_a_request_to_the_orchestrator_and_waits_for_approva
         rejected = await api.post(f"/approvals/{workflow_id}-1/reject", json={"decided_by": "bob"})
         assert rejected.status_code == 409, rejected.text
         assert (await api.post(f"/workflows/{workflow_id}/cancel")).status_code == 200
-    assert seen == [{"workflow_type": "pr_deployment", "workflow_id": workflow_id, "input": {"repo": "x"}}]
+    payload = {"workflow_type": "pr_deployment", "workflow_id": workflow_id, "input": {"repo": "x"}}
+    assert seen == [(payload, 7 * 86_400)], "a person may be asked in between, and take days"
 
 
 @asynccontextmanager

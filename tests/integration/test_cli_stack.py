@@ -152,12 +152,12 @@ def test_an_event_is_published_heard_and_traced(diurna: Any) -> None:
     listener = threading.Thread(target=listen)
     listener.start()
     while listener.is_alive():
-        diurna.json("event", "publish", "task.delegated", "--data", '{"subtask": 7}', "--correlation-id", "tail-test")
+        diurna.json("event", "publish", "task.delegated", "--data", '{"subtask": 7}', "--correlation-id", "tail/test")
         listener.join(timeout=0.5)
     assert (heard[0]["type"], heard[0]["data"]) == ("task.delegated", {"subtask": 7})
     for attempt in eventually():
         with attempt:
-            traced = diurna.run("event", "trace", "tail-test", "--json")
+            traced = diurna.run("event", "trace", "tail/test", "--json")
             assert traced.returncode == 0
             assert json.loads(traced.stdout)[0]["data"] == {"subtask": 7}
 

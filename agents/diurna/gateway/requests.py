@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
@@ -97,7 +98,7 @@ async def submitted(
             raise error
         raise Conflict(found.event.error, code=found.event.code)
     content = {**extra, "request_id": given.request_id, "agent_id": target, "position": str(found.position)}
-    return answer(content, 202, {"Location": f"/requests/{given.request_id}"})
+    return answer(content, 202, {"Location": f"/requests/{quote(given.request_id, safe='')}"})
 
 
 async def _request(request: Request) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from typing import Any
 
 import orjson
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict
 
 from diurna.connection import Connection
 from diurna.gateway.reads import Reads
 from diurna.problems import problem_response
 from diurna.responses import command_id_of
+from diurna_projections.raw_path import RawPathRoute
 from diurna_schemas.errors import DiurnaError
 from diurna_schemas.ids import checked_id
 
@@ -34,7 +34,7 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class ProblemRoute(APIRoute):
+class ProblemRoute(RawPathRoute):
     """Answers errors of ours as RFC 9457 problems."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:

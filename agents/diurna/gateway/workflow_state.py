@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 from typing import Any, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -216,7 +217,7 @@ def _add_checkpoints(router: APIRouter, gateway: Gateway) -> None:
         command = commands.fork_of(command_id(request), forked_id, source, taken, given.set)
         found = await _decided(gateway, request, command)
         origin = {"workflow_id": workflow_id, "checkpoint_id": given.checkpoint_id, "version": taken["version"]}
-        return _told(found, forked_id, 201, {"Location": f"/workflows/{forked_id}"}, forked_from=origin)
+        return _told(found, forked_id, 201, {"Location": f"/workflows/{quote(forked_id, safe='')}"}, forked_from=origin)
 
 
 def _add_pauses_and_ends(router: APIRouter, gateway: Gateway) -> None:

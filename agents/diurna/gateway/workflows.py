@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from typing import Annotated, Any, Final
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -14,14 +15,15 @@ from diurna.gateway.requests import submitted
 from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, takes
 from diurna.problems import body_of
 from diurna.responses import command_id_of
-from diurna.workflow_commands import creation
+from diurna.workflow_commands import creation, part_of_a_path
 from diurna_schemas.ids import Id, Name, checked_id
 from diurna_schemas.message import TIMEOUT_MS_MAX, Text
 from diurna_schemas.shapes import AgentRequestEvent, AgentRequestType
 from diurna_schemas.workflows import EXPIRY_MS_MAX, DecideApproval, RequestApproval, Roles
 
 ORCHESTRATOR: Final = "orchestrator"
-TIMEOUT_SECONDS: Final = 86_400.0
+TIMEOUT_SECONDS: Final = TIMEOUT_MS_MAX / 1000
+"""Somebody may be asked in between, and take as long as a request may."""
 _OF_CREATION: Final = frozenset({"initial_state", "participating_agents", "metadata"})
 
 
@@ -80,6 +82,8 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         if _OF_CREATION & body.keys():
             return await _create(gateway, request, validated(CreationBody, body))
         given = validated(WorkflowBody, body)
+        if given.workflow_id is not None:
+            part_of_a_path("workflow_id", given.workflow_id)
         workflow_id = given.workflow_id or (command_id(request) if has_key(request) else str(uuid.uuid4()))
         asked = validated(
             AgentRequestEvent,
@@ -153,7 +157,7 @@ async def _create(gateway: Gateway, request: Request, given: CreationBody) -> Re
     )
     position = (await gateway.connection.answer(command)).position
     content = {"workflow_id": workflow_id, "version": 1, "position": str(position)}
-    return answer(content, 201, {"Location": f"/workflows/{workflow_id}", "ETag": '"1"'})
+    return answer(content, 201, {"Location": f"/workflows/{quote(workflow_id, safe='')}", "ETag": '"1"'})
 
 
 async def _decide(gateway: Gateway, request: Request, approval_id: str, *, is_approved: bool) -> Response:
