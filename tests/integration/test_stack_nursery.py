@@ -61,10 +61,11 @@ async def test_a_forked_worker_is_a_child_in_a_session_of_its_own_with_its_own_e
         assert process.ppid() == os.getpid()
 
         async def is_itself() -> bool:
-            return os.getsid(worker.pid) == worker.pid and process.cwd() == str(state.root)
+            own = ["/dev/null", *[str(log_file(state, "agent"))] * 2]
+            return os.getsid(worker.pid) == worker.pid and standard_files(worker.pid) == own
 
         await eventually(is_itself)
-        assert standard_files(worker.pid) == ["/dev/null", *[str(log_file(state, "agent"))] * 2]
+        assert process.cwd() == str(state.root)
     finally:
         os.kill(worker.pid, signal.SIGKILL)
         assert worker.wait() == -signal.SIGKILL
