@@ -61,7 +61,7 @@ def decide(state: LocksState, command: LocksCommand, heading: Heading) -> Decisi
         draft.let_time_pass(None)
         return draft.decision()
     draft.let_time_pass(command.resource_id)
-    first_offset = state.seen.get(command.command_id)
+    first_offset = state.seen.get(command.command_id, draft.now_ms)
     if first_offset is not None:
         draft.repeat(command, first_offset)
         return draft.decision()
