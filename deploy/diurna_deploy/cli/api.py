@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 import httpx
 
-from diurna_schemas.errors import Refused, TimedOut, Unavailable
+from diurna_schemas.errors import InvalidInput, Refused, TimedOut, Unavailable
 
 PAGES_MAX: Final = 100
 _SECONDS: Final = 30.0
@@ -106,6 +106,7 @@ class Api:
         chosen = {name: value for name, value in (parameters or {}).items() if value is not None} or None
         if self._as_of is not None and "as_of=" not in path:
             chosen = {**(chosen or {}), "as_of": self._as_of}
+        _check_numbers(body or {})
         with self._translated(method, path, timeout):
             return self._client.request(method, path, params=chosen, json=body, timeout=timeout)
 
@@ -123,6 +124,15 @@ class Api:
             raise Refused(f"what is to be sent is no JSON: {error}", code="invalid_input") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{method} {self.url}{path}: {type(error).__name__}: {error}") from error
+
+
+def _check_numbers(body: Mapping[str, Any]) -> None:
+    """Raises `InvalidInput` where there is one JSON cannot say: options and Python's JSON know `nan` and `inf`."""
+    for field, value in body.items():
+        try:
+            json.dumps(value, allow_nan=False)
+        except ValueError as error:
+            raise InvalidInput(field, value, "JSON has no such number") from error
 
 
 def _content(response: httpx.Response) -> Any:
