@@ -16,6 +16,7 @@ from diurna.testing_locks import add_lock_reads, history_of
 from diurna.testing_workflows import MemoryWorkflows, workflow_routes
 from diurna_projections.documents import Document, dead_letter_document, opened, request_document
 from diurna_projections.memory import MemoryTables
+from diurna_projections.raw_path import RawPathRoute
 from diurna_projections.rows import Agent, AgentInstance
 from diurna_projections.tables import Tables
 from diurna_schemas import topics
@@ -120,6 +121,7 @@ class MemoryReads:
 def build_api(connection: Connection, reads: MemoryReads) -> FastAPI:
     """The API, as an ASGI application."""
     app = FastAPI(title="Diurna in memory")
+    app.router.route_class = RawPathRoute
 
     @app.exception_handler(DiurnaError)
     async def problem(request: Request, error: DiurnaError) -> Response:

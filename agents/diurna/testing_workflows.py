@@ -11,6 +11,7 @@ from fastapi import APIRouter, Response
 
 from diurna_projections import documents
 from diurna_projections.documents import Document
+from diurna_projections.raw_path import RawPathRoute
 from diurna_projections.rows import APPROVALS, EVENTS, WORKFLOW_CHECKPOINTS, Approval, Workflow
 from diurna_projections.tables import Tables
 from diurna_projections.workflow_fold import WorkflowFold, as_stored, stored_workflow
@@ -122,7 +123,7 @@ _COUNTED = ("total", "running", "paused", "completed", "failed", "cancelled", "c
 
 def workflow_routes(workflows: MemoryWorkflows) -> APIRouter:
     """The reads as routes."""
-    router = APIRouter()
+    router = APIRouter(route_class=RawPathRoute)
 
     @router.get("/workflows")
     async def list_workflows(

@@ -63,7 +63,7 @@ def creation(
         CreateWorkflow,
         {
             "command_id": command_id,
-            "workflow_id": _part_of_a_path("workflow_id", workflow_id),
+            "workflow_id": part_of_a_path("workflow_id", workflow_id),
             "workflow_type": workflow_type,
             "state": json_document("initial_state", initial_state),
             "participating_agents": _names(participating_agents),
@@ -114,7 +114,7 @@ def checkpoint(
         {
             "command_id": command_id,
             "workflow_id": workflow_id,
-            "checkpoint_id": _part_of_a_path("checkpoint_id", checkpoint_id),
+            "checkpoint_id": part_of_a_path("checkpoint_id", checkpoint_id),
             "step": step_name,
             "agent_id": agent_id,
             "data": json_document("data", {} if data is None else data),
@@ -190,7 +190,7 @@ def fork_of(
     )
 
 
-def _part_of_a_path(field: str, id: str) -> str:  # noqa: A002
+def part_of_a_path(field: str, id: str) -> str:  # noqa: A002
     """What is made here must be found over HTTP again."""
     if "/" in checked_id(field, id):
         raise InvalidInput(field, id, "no '/' is allowed, because ids are parts of paths")

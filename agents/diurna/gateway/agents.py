@@ -50,7 +50,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         command = validated(
             RegisterAgent,
             {
-                "command_id": command_id(request),
+                "command_id": command_id(request, given.agent_id, instance_id),
                 "agent_id": given.agent_id,
                 "instance_id": instance_id,
                 "agent_name": given.agent_name,

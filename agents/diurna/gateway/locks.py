@@ -85,10 +85,10 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     async def acquire(request: Request) -> Response:
         """Asks for a lock: 200 granted, 202 queued, 409 locked by another.
 
-        The same `Idempotency-Key` again writes nothing and answers where that lock stands now.
+        The same `Idempotency-Key` of the same agent again writes nothing and answers where that lock stands now.
         """
         given = validated(AcquireBody, await body_of(request))
-        lock_id = command_id(request)
+        lock_id = command_id(request, given.resource_id, given.agent_id)
         command = validated(
             AcquireLock,
             {
@@ -112,7 +112,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         """Takes a lock away from whoever holds it. 409 where nobody does."""
         given = validated(ForceReleaseBody, await body_of(request))
         command = ForceReleaseLock(
-            command_id=command_id(request),
+            command_id=command_id(request, given.resource_id),
             resource_id=given.resource_id,
             released_by=given.admin_agent_id,
             reason=given.reason,

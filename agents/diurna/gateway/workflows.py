@@ -11,10 +11,10 @@ from pydantic import Field
 from diurna.documents import json_text, validated
 from diurna.gateway.reads import looked_up
 from diurna.gateway.requests import submitted
-from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, takes
+from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, location, takes
 from diurna.problems import body_of
 from diurna.responses import command_id_of
-from diurna.workflow_commands import creation
+from diurna.workflow_commands import creation, part_of_a_path
 from diurna_schemas.ids import Id, Name, checked_id
 from diurna_schemas.message import TIMEOUT_MS_MAX, Text
 from diurna_schemas.shapes import AgentRequestEvent, AgentRequestType
@@ -80,6 +80,8 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         if _OF_CREATION & body.keys():
             return await _create(gateway, request, validated(CreationBody, body))
         given = validated(WorkflowBody, body)
+        if given.workflow_id is not None:
+            part_of_a_path("workflow_id", given.workflow_id)
         workflow_id = given.workflow_id or (command_id(request) if has_key(request) else str(uuid.uuid4()))
         asked = validated(
             AgentRequestEvent,
@@ -144,7 +146,7 @@ def _either(*models: type[Body]) -> dict[str, Any]:
 async def _create(gateway: Gateway, request: Request, given: CreationBody) -> Response:
     workflow_id = given.workflow_id or (command_id(request) if has_key(request) else str(uuid.uuid4()))
     command = creation(
-        command_id(request),
+        command_id(request, workflow_id),
         workflow_id,
         given.workflow_type,
         initial_state=given.initial_state,
@@ -153,7 +155,7 @@ async def _create(gateway: Gateway, request: Request, given: CreationBody) -> Re
     )
     position = (await gateway.connection.answer(command)).position
     content = {"workflow_id": workflow_id, "version": 1, "position": str(position)}
-    return answer(content, 201, {"Location": f"/workflows/{workflow_id}", "ETag": '"1"'})
+    return answer(content, 201, {**location("workflows", workflow_id), "ETag": '"1"'})
 
 
 async def _decide(gateway: Gateway, request: Request, approval_id: str, *, is_approved: bool) -> Response:

@@ -15,6 +15,7 @@ from diurna_projections.api.answers import wait_for_positions
 from diurna_projections.api.problems import install_problems, problem_response
 from diurna_projections.api.router import read_router
 from diurna_projections.past import PastQueries, Pasts
+from diurna_projections.raw_path import raw_path_of
 from diurna_projections.store import past
 from diurna_schemas import topics
 from diurna_schemas.errors import DiurnaError, InvalidInput
@@ -52,7 +53,7 @@ class AsOf:
             if "as_of" not in given:
                 await self._app(scope, receive, send)
                 return
-            folded = _folded(scope["path"])
+            folded = _folded(raw_path_of(scope))
             await wait_for_positions(Request(scope), self._pasts.now)
             moment = await self._pasts.moment(given["as_of"][-1], clock_ms=lambda: int(time.time() * 1000))
             queries = await self._pasts.at(moment, folded)
@@ -81,7 +82,7 @@ class AsOf:
 
 
 def _folded(path: str) -> past.Scope:
-    """Which events make what a path shows. Raises `InvalidInput` where it has no past."""
+    """Which events make what a path, as it was sent, shows. Raises `InvalidInput` where it has no past."""
     first, _, rest = path.strip("/").partition("/")
     if first in {"events", "timeline"}:
         return past.Scope(())  # the table of events is its own past

@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 
 from diurna_schemas.errors import DiurnaError, shown
 from diurna_schemas.problems import PROBLEM_TYPE, headers_of, problem_of
@@ -64,7 +65,17 @@ async def _on_http(request: Request, error: Exception) -> Response:
     title = HTTPStatus(found.status_code).phrase
     code = title.lower().replace(" ", "_")
     problem = Problem(title=title, status=found.status_code, detail=found.detail, instance=request.url.path, code=code)
-    return _response(problem, dict(found.headers or {}))
+    headers = dict(found.headers or {})
+    if found.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_at(request))
+    return _response(problem, headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """What is allowed at an address: each method has a route of its own there, of which Starlette names but one."""
+    routes: list[BaseRoute] = request.app.routes
+    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in found for method in getattr(route, "methods", None) or ()})
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

@@ -16,6 +16,7 @@ from diurna_projections.api.workflows import EndedBefore, VersionOf, add_workflo
 from diurna_projections.folds.requests import STATUSES as REQUEST_STATUSES
 from diurna_projections.paging import LIMIT, LIMIT_MAX
 from diurna_projections.queries import Ends, Queries
+from diurna_projections.raw_path import RawPathRoute
 from diurna_projections.workflow_queries import WorkflowQueries
 from diurna_schemas.errors import NotFound
 from diurna_schemas.ids import ID_PATTERN, Position, checked_id
@@ -37,14 +38,14 @@ def read_router(queries: Queries, *, ends: Ends | None = None) -> APIRouter:
 
     The app that includes it must `install_problems`.
     """
-    router = APIRouter()
+    router = APIRouter(route_class=RawPathRoute)
     add_hot_routes(router, queries)
     add_operations(router, queries, ends)
 
     async def waited(request: Request) -> None:
         await wait_for_positions(request, queries)
 
-    reads = APIRouter(dependencies=[Depends(waited)])
+    reads = APIRouter(route_class=RawPathRoute, dependencies=[Depends(waited)])
     _add_capabilities(reads, queries)
     _add_requests(reads, queries)
     _add_workflows(reads, queries)
@@ -66,9 +67,10 @@ def _add_capabilities(router: APIRouter, queries: Queries) -> None:
         request: Request,
         q: Annotated[str, Query(max_length=500, description="Words to be found in name, description or tags.")] = "",
         limit: Limit = LIMIT,
+        cursor: Cursor = None,
     ) -> Response:
         """What live agents can do."""
-        return page_answer(request, await queries.search_capabilities(q, limit=limit))
+        return page_answer(request, await queries.search_capabilities(q, limit=limit, cursor=cursor))
 
 
 def _add_requests(router: APIRouter, queries: Queries) -> None:

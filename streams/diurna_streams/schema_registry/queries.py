@@ -8,8 +8,8 @@ from typing import Any, Final, TypeVar
 from fastapi import Response
 
 from diurna_streams.schema_registry import refusals
+from diurna_streams.schema_registry.dialect import MEDIA_TYPE
 from diurna_streams.schema_registry.model import ID_MAX, Place, State, StoredSchema, Version
-from diurna_streams.schema_registry.raw_path import MEDIA_TYPE
 
 ItemT = TypeVar("ItemT")
 _EVERY_CONTEXT: Final = ":*:"

@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.exceptions import HTTPException
 
 from diurna_streams.schema_registry import decisions, queries, refusals
+from diurna_streams.schema_registry.dialect import RegistryRoute, answer, refused
 from diurna_streams.schema_registry.parsing import Schema, parse
-from diurna_streams.schema_registry.raw_path import RawPathRoute, answer, refused
 from diurna_streams.schema_registry.store import SchemaRegistry
 
 BODY_BYTES_MAX: Final = 1_000_000
@@ -62,7 +62,7 @@ class ModeBody(BaseModel):
 
 def schema_registry_router(registry: SchemaRegistry) -> APIRouter:
     """All the routes on one started registry. Include it at any prefix: `app.include_router(…, prefix=…)`."""
-    router = APIRouter(route_class=RawPathRoute, tags=["schema registry"])
+    router = APIRouter(route_class=RegistryRoute, tags=["schema registry"])
     _add_schemas(router, registry)
     _add_subject_reads(router, registry)
     _add_subject_writes(router, registry)

@@ -1,22 +1,16 @@
-"""Routes that match the path as it was sent: a subject may hold `/`, and `%2F` is not a `/`.
-
-Starlette matches the decoded path, where the subject `a/versions/1` cannot be told from version 1 of `a`.
-"""
+"""Routes that speak as a Confluent schema registry does, in their answers and in their errors."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
-from urllib.parse import unquote
 
 import orjson
 import structlog
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
-from starlette.routing import Match
-from starlette.types import Scope
 
+from diurna_projections.raw_path import RawPathRoute
 from diurna_schemas.errors import DiurnaError, TimedOut, Unavailable
 from diurna_streams.schema_registry.refusals import RegistryRefusal
 
@@ -34,23 +28,11 @@ def refused(status: int, error_code: int, message: str) -> Response:
     return answer({"error_code": error_code, "message": message}, status=status)
 
 
-class RawPathRoute(APIRoute):
-    """Matches the raw path, decodes each parameter by itself, and answers errors in the registry's dialect.
+class RegistryRoute(RawPathRoute):
+    """Matches the raw path, for a subject may hold `/`, and answers errors in the registry's dialect.
 
     The errors are answered here and not by the application's handlers, for the application may speak another one.
     """
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        raw = scope.get("raw_path")
-        if not raw:
-            return super().matches(scope)
-        match, found = super().matches({**scope, "path": raw.decode("latin-1")})
-        if "path_params" in found:
-            found["path_params"] = {
-                name: unquote(value, errors="replace") if isinstance(value, str) else value
-                for name, value in found["path_params"].items()
-            }
-        return match, found
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
