@@ -22,6 +22,7 @@ from diurna_schemas.records import Broadcast
 
 STREAMS_MAX: Final = 100
 _PING_SECONDS: Final = 15
+_STREAM: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/event-stream": {}}}}
 
 
 class EventBody(Body):
@@ -68,7 +69,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
 
         return answer(await answers.to(request, published), 201)
 
-    @router.get("/events/stream", tags=["events"], response_class=EventSourceResponse)
+    @router.get("/events/stream", tags=["events"], responses=_STREAM, response_class=EventSourceResponse)
     async def stream(  # noqa: PLR0917 - query parameters have names
         topic: str | None = None,
         type: str | None = None,  # noqa: A002 - CloudEvents' own word

@@ -121,6 +121,20 @@ def takes(model: type[BaseModel]) -> dict[str, Any]:
     }
 
 
+def takes_in_query(model: type[BaseModel]) -> dict[str, Any]:
+    """As `takes`, for a route that takes the same fields as query parameters, and needs no body."""
+    described = takes(model)
+    body = described["requestBody"]
+    fields: dict[str, Any] = body["content"]["application/json"]["schema"]["properties"]
+    parameters = [{"name": name, "in": "query", "required": False, "schema": schema} for name, schema in fields.items()]
+    return {"requestBody": {**body, "required": False}, "parameters": [*described["parameters"], *parameters]}
+
+
+def also(status: int, description: str) -> dict[int | str, dict[str, Any]]:
+    """Another status a route answers well with, for OpenAPI."""
+    return {status: {"description": description, "content": {"application/json": {"schema": {}}}}}
+
+
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     """The schema with its definitions put where they are used: none of them refers to itself."""
     match schema:

@@ -11,7 +11,7 @@ from pydantic import Field
 from diurna.documents import json_text, validated
 from diurna.gateway.reads import looked_up
 from diurna.gateway.requests import submitted
-from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, location, takes
+from diurna.gateway.routing import Body, Gateway, also, answer, command_id, has_key, location, takes
 from diurna.problems import body_of
 from diurna.responses import command_id_of
 from diurna.workflow_commands import creation, part_of_a_path
@@ -69,7 +69,13 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     """POST /workflows, /workflows/{workflow_id}/approvals, /approvals/{approval_id}/approve|reject."""
     connection = gateway.connection
 
-    @router.post("/workflows", status_code=202, tags=["workflows"], openapi_extra=_either(WorkflowBody, CreationBody))
+    @router.post(
+        "/workflows",
+        status_code=202,
+        tags=["workflows"],
+        responses=also(201, "Created"),
+        openapi_extra=_either(WorkflowBody, CreationBody),
+    )
     async def start(request: Request) -> Response:
         """Has the orchestrator run a workflow; `Location` of the request tells where its result will be.
 

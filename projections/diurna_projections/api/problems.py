@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Match
 
+from diurna_projections.api.described import describe_problems
 from diurna_schemas.errors import DiurnaError, shown
 from diurna_schemas.problems import PROBLEM_TYPE, headers_of, problem_of
 from diurna_schemas.shapes import Problem
@@ -25,8 +26,12 @@ def problem_response(error: DiurnaError, instance: str | None = None) -> Respons
     return _response(problem_of(error, instance))
 
 
-def install_problems(app: FastAPI) -> None:
-    """Makes the app answer every error as a problem."""
+def install_problems(app: FastAPI, *, besides: str | None = None) -> None:
+    """Makes the app answer every error as a problem, and say so in its OpenAPI.
+
+    Paths under `besides` answer their own errors in a dialect of their own.
+    """
+    describe_problems(app, besides=besides)
     app.add_exception_handler(DiurnaError, _on_ours)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
