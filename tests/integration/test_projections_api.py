@@ -389,17 +389,6 @@ async def test_bad_input_and_unknown_ids_are_problems_that_name_what_was_wrong(
     assert named in response.json()["detail"]
 
 
-async def test_what_is_not_allowed_names_all_that_is() -> None:
-    app = FastAPI()
-    install_problems(app)
-    for method in ("GET", "POST"):
-        app.add_api_route("/things/{thing_id}", lambda thing_id: thing_id, methods=[method])
-    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://reads") as client:
-        refused = await client.put("/things/1")
-        assert (refused.status_code, refused.headers["allow"]) == (405, "GET, POST")
-        assert refused.headers["content-type"] == "application/problem+json"
-
-
 async def test_every_hot_route_stands_in_the_openapi_once(reads: Reads) -> None:
     paths = (await reads.client.get("/openapi.json")).json()["paths"]
     for path in ("/agents", "/agents/{agent_id}", "/health/{agent_id}", "/timeline/{correlation_id}"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import cast
+from typing import Final, cast
 
 import structlog
 from fastapi import FastAPI
@@ -19,6 +19,8 @@ from diurna_schemas.problems import PROBLEM_TYPE, headers_of, problem_of
 from diurna_schemas.shapes import Problem
 
 logger = structlog.get_logger(__name__)
+
+_METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 def problem_response(error: DiurnaError, instance: str | None = None) -> Response:
@@ -79,8 +81,8 @@ async def _on_http(request: Request, error: Exception) -> Response:
 def _methods_at(request: Request) -> list[str]:
     """What is allowed at an address: each method has a route of its own there, of which Starlette names but one."""
     routes: list[BaseRoute] = request.app.routes
-    found = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
-    return sorted({method for route in found for method in getattr(route, "methods", None) or ()})
+    asked = [{**request.scope, "method": method} for method in _METHODS]
+    return [scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:
