@@ -17,7 +17,7 @@ from fastapi import FastAPI
 
 from diurna_projections.advance import understood
 from diurna_projections.api import AsOf, HotReads, install_problems, read_router
-from diurna_projections.past import Pasts
+from diurna_projections.past import PASTS_MAX, Pasts
 from diurna_projections.queries import Queries
 from diurna_projections.store import Database, Store
 from diurna_schemas.topics import partition_of
@@ -198,6 +198,13 @@ async def test_an_id_that_must_be_escaped_has_a_past_as_well(served: Served, wor
     for moment in ({}, {"as_of": str(record.position)}):
         response = await served.client.get(path, params=moment)
         assert (response.status_code, response.json().get("workflow_id")) == (200, workflow_id)
+
+
+async def test_more_pasts_at_once_than_are_kept_wait_for_one_another(served: Served) -> None:
+    events = (await served.client.get("/events", params={"limit": 1000})).json()
+    moments = [event["position"] for event in events[:: len(events) // (3 * PASTS_MAX)]]
+    asked = [served.client.get("/requests", params={"as_of": moment}) for moment in moments]
+    assert {response.status_code for response in await asyncio.gather(*asked)} == {200}
 
 
 async def test_a_past_whose_connection_was_lost_never_shows_the_present(served: Served, database_url: str) -> None:
