@@ -59,7 +59,7 @@ class Pasts:
 
     @asynccontextmanager
     async def at(self, moment: Moment, scope: Scope) -> AsyncGenerator[PastQueries]:
-        """The queries at a moment, for as long as the block lasts, folded anew where it was not over when it was folded.
+        """The queries at a moment, while the block lasts, folded anew where it was not over when it was folded.
 
         Where all that are kept are in use, it waits for one to be left.
         """
@@ -81,6 +81,8 @@ class Pasts:
             raise
         finally:
             past.users -= 1
+            if past.users == 0 and self._kept.get(key) is not past:
+                self._later(past.queries)
             self._left.set()
             self._left = asyncio.Event()
 
@@ -95,8 +97,8 @@ class Pasts:
         return True
 
     def forget(self, moment: Moment, scope: Scope) -> None:
-        """Gives a past up: its connection was lost."""
-        if (past := self._kept.pop((moment, scope), None)) is not None:
+        """Gives a past up: its connection was lost, or it is not whole. Whoever reads from it still, is the last to."""
+        if (past := self._kept.pop((moment, scope), None)) is not None and past.users == 0:
             self._later(past.queries)
 
     async def close(self) -> None:

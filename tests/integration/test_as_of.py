@@ -200,6 +200,14 @@ async def test_an_id_that_must_be_escaped_has_a_past_as_well(served: Served, wor
         assert (response.status_code, response.json().get("workflow_id")) == (200, workflow_id)
 
 
+async def test_a_piece_of_work_may_have_a_name_with_slashes(served: Served) -> None:
+    record = served.history.broadcast("task.progress", {}, "feature/login%2F2")
+    await served.store.apply(understood(served.history.codec, [record]))
+    (event,) = (await served.client.get("/timeline/feature%2Flogin%252F2")).json()
+    assert event["position"] == str(record.position)
+    assert (await served.client.get("/timeline/feature/login")).status_code == 404
+
+
 async def test_more_pasts_at_once_than_are_kept_wait_for_one_another(served: Served) -> None:
     events = (await served.client.get("/events", params={"limit": 1000})).json()
     moments = [event["position"] for event in events[:: len(events) // (3 * PASTS_MAX)]]

