@@ -211,9 +211,14 @@ _buses: dict[int, EventBus] = {}
 
 
 def get_event_bus() -> EventBus:
-    """The bus of this process (of this event loop, where there are several)."""
+    """The bus of this process (of this event loop, where there are several).
+
+    One that was asked for before any loop ran, as modules do while they are imported, is the first loop's.
+    """
     try:
         loop_id = id(asyncio.get_running_loop())
     except RuntimeError:
         loop_id = 0
+    if 0 in _buses and loop_id not in _buses:
+        _buses[loop_id] = _buses.pop(0)
     return _buses.setdefault(loop_id, EventBus())

@@ -45,7 +45,7 @@ class FenceMiddleware:
         self._app = app
         self._guard = guard
         self._resource_of = resource_of
-        self._methods = frozenset(methods)
+        self._methods = frozenset(method.upper() for method in methods)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = await self._refusal(scope) if scope["type"] == "http" else None
@@ -55,7 +55,7 @@ class FenceMiddleware:
             await refusal(scope, receive, send)
 
     async def _refusal(self, scope: Scope) -> Response | None:
-        if scope["method"] not in self._methods:
+        if scope["method"].upper() not in self._methods:  # some servers hand on `post` as it was sent
             return None
         expected = None if self._resource_of is None else self._resource_of(scope)
         if self._resource_of is not None and expected is None:

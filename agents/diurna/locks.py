@@ -22,6 +22,7 @@ from diurna_schemas import topics
 from diurna_schemas.errors import InvalidInput, ResourceLockError, Unreadable
 from diurna_schemas.ids import Position, checked_id, checked_name
 from diurna_schemas.locks import (
+    LEASE_MS_MAX,
     WAIT_MS_MAX,
     AcquireLock,
     ForceReleaseLock,
@@ -170,6 +171,8 @@ class ResourceLockManager(Client):
 
         Raises `ResourceLockError` where nobody holds it.
         """
+        if not 0 <= grace <= LEASE_MS_MAX / 1000:
+            raise InvalidInput("grace", grace, f"0 to {LEASE_MS_MAX // 1000} seconds are allowed")
         command = validated(
             ForceReleaseLock,
             {

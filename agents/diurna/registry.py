@@ -27,6 +27,7 @@ from diurna_schemas.shapes import (
 _log = structlog.get_logger(__name__)
 
 HEARTBEAT_SECONDS_MAX: Final = 30.0
+_PAGE: Final = 1_000
 Capabilities = Iterable[AgentCapability | Mapping[str, Any] | str]
 
 
@@ -155,7 +156,7 @@ class RegistryClient:
 
     async def list_agents(self, status: str | None = None, *, capability: str | None = None) -> list[AgentInfo]:
         """All agents, or those in a status or with a capability."""
-        found = await self._read("/agents", status=status, capability=capability, limit=1000)
+        found = await self._read_pages("/agents", status=status, capability=capability)
         return [validated(AgentInfo, _object(agent)) for agent in found]
 
     async def check_health(self, agent_id: str) -> AgentHealth:
@@ -164,11 +165,15 @@ class RegistryClient:
         return validated(AgentHealth, _object(found))
 
     async def _search(self, text: str) -> list[CapabilityMatch]:
-        found = await self._read("/capabilities/search", q=text)
+        found = await self._read_pages("/capabilities/search", q=text)
         return [validated(CapabilityMatch, _object(match)) for match in found]
 
     async def _read(self, path: str, **parameters: str | int | None) -> Any:
         return await self._client().read(path, {**parameters, "min_position": self._written})
+
+    async def _read_pages(self, path: str, **parameters: str | None) -> list[Any]:
+        asked = {**parameters, "limit": _PAGE, "min_position": self._written}
+        return await self._client().read_pages(path, asked)
 
     async def _write(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
         answer = await self._client().write(method, path, body)

@@ -62,7 +62,7 @@ class Sender:
             source=self._source,
             at_ms=self._clock_ms(),
             correlation_id=correlation_id,
-            traceparent=traceparent or tracing.traceparent(),
+            traceparent=tracing.understood(traceparent) or tracing.traceparent(),
         )
         value = self._codec.encode(command)
         if len(value) > COMMAND_BYTES_MAX:  # its decider would put it to the dead letters, and nobody would answer
@@ -78,7 +78,7 @@ class Sender:
             subject=broadcast.source_agent,
             at_ms=broadcast.created_at_ms,
             correlation_id=broadcast.correlation_id,
-            traceparent=traceparent or tracing.traceparent(),
+            traceparent=tracing.understood(traceparent) or tracing.traceparent(),
         )
         value = self._codec.encode(broadcast)
         position = await self._append(topics.BROADCASTS, broadcast.event_type, value, headers)

@@ -75,15 +75,15 @@ class EventStream:
             for partition in range(topics.TOPICS[topic].partitions)
         ]
 
-    async def start(self, cursor: str | None) -> dict[TopicPartition, Watched]:
-        """Where to read from. Raises `InvalidInput` where the cursor fits no place on this log."""
+    async def start(self, cursor: str | None, *, field: str = "Last-Event-ID") -> dict[TopicPartition, Watched]:
+        """Where to read from. Raises `InvalidInput` where the cursor, given as `field`, fits no place on this log."""
         if not cursor:
             return await resolve(self._log, self._places, None)
-        positions = _parsed(cursor)
+        positions = _parsed(cursor, field)
         ends = await self._log.ends(self._places)
         starts = await self._log.starts(self._places)
         if len(positions) == 1:
-            offsets = await self._after(positions[0])
+            offsets = await self._after(positions[0], field)
         else:
             offsets = {TopicPartition(one.topic, one.partition): one.offset for one in positions}
         found: dict[TopicPartition, Watched] = {}
@@ -91,7 +91,7 @@ class EventStream:
             offset = offsets.get(place, 0)
             if offset > ends[place]:
                 text = f"{place.topic}:{place.partition}:{offset}"
-                raise InvalidInput("Last-Event-ID", text, f"the log ends there at {ends[place]}")
+                raise InvalidInput(field, text, f"the log ends there at {ends[place]}")
             found[place] = _watched(place, max(offset, starts[place]), starts[place])
         return found
 
@@ -131,14 +131,14 @@ class EventStream:
                     await seen.learned(self._learn)
                 yield seen
 
-    async def _after(self, position: Position) -> dict[TopicPartition, int]:
+    async def _after(self, position: Position, field: str) -> dict[TopicPartition, int]:
         """What comes after one event that was seen."""
         own = TopicPartition(position.topic, position.partition)
         if own not in self._places:
-            raise InvalidInput("Last-Event-ID", str(position), "this stream does not read that partition")
+            raise InvalidInput(field, str(position), "this stream does not read that partition")
         ends = await self._log.ends([own])
         if position.offset >= ends[own]:
-            raise InvalidInput("Last-Event-ID", str(position), f"the log ends there at {ends[own]}")
+            raise InvalidInput(field, str(position), f"the log ends there at {ends[own]}")
         reader = await self._log.reader()
         try:
             await reader.start_at({own: position.offset})
@@ -146,7 +146,7 @@ class EventStream:
         finally:
             await reader.close()
         if not records:
-            raise InvalidInput("Last-Event-ID", str(position), "there is no record at this position")
+            raise InvalidInput(field, str(position), "there is no record at this position")
         offsets = await self._log.offsets_at(self._places, records[0].timestamp_ms)
         return {**offsets, own: position.offset + 1}
 
@@ -156,11 +156,11 @@ def described(seen: Seen, codec: Codec) -> dict[str, Any]:
     return event_document(row_of(seen.record)._asdict(), codec)
 
 
-def _parsed(cursor: str) -> list[Position]:
+def _parsed(cursor: str, field: str) -> list[Position]:
     parts = cursor.split(",")
     if len(parts) > CURSOR_POSITIONS_MAX:
-        raise InvalidInput("Last-Event-ID", shown(cursor), f"at most {CURSOR_POSITIONS_MAX} positions are allowed")
-    return [Position.parse(part.strip(), field="Last-Event-ID") for part in parts]
+        raise InvalidInput(field, shown(cursor), f"at most {CURSOR_POSITIONS_MAX} positions are allowed")
+    return [Position.parse(part.strip(), field=field) for part in parts]
 
 
 def _cursor(consumed: Mapping[TopicPartition, int]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 import psutil
 
 from diurna.locks import Lease, ResourceLockManager
+from diurna_schemas.errors import shown
 
 TOKEN: Final = "DIURNA_LOCK_TOKEN"  # noqa: S105 - a fencing token is no secret
 RESOURCE: Final = "DIURNA_LOCK_RESOURCE"
@@ -79,10 +81,9 @@ def _told(lease: Lease) -> dict[str, str]:
 async def _run(command: Sequence[str], environment: Mapping[str, str]) -> int:
     try:
         process = await asyncio.create_subprocess_exec(*command, env=dict(environment))
-    except FileNotFoundError:
-        return NOT_FOUND
-    except PermissionError:
-        return NOT_EXECUTABLE
+    except OSError as error:
+        print(f"diurna: {shown(command[0])} cannot be run: {error.strerror}", file=sys.stderr)
+        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_EXECUTABLE
     try:
         code = await process.wait()
     finally:
@@ -98,6 +99,8 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     try:
         async with asyncio.timeout(_STOP_SECONDS):
             await process.wait()
+            # Gone itself, it may have left behind what it started: that has the rest of the time.
+            await asyncio.to_thread(psutil.wait_procs, family[1:], _STOP_SECONDS)
     except TimeoutError:
         pass
     finally:

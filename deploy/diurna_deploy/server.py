@@ -171,7 +171,7 @@ def _composed(
     log: Log, registry: SchemaRegistry, queries: Queries, connection: Connection, lookups: Lookups
 ) -> FastAPI:
     app = FastAPI(title="Diurna", version=version("diurna"), description=_DESCRIPTION)
-    install_problems(app)
+    install_problems(app, besides=SCHEMA_REGISTRY_PATH)
     app.add_middleware(HotReads, queries=queries)
     projected = [
         TopicPartition(name, partition)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import orjson
 
 from diurna_schemas.errors import InvalidInput
+from diurna_schemas.topics import DEAD_LETTER_TOPICS
 
 LIMIT: Final = 100
 LIMIT_MAX: Final = 1_000
@@ -26,9 +27,18 @@ class Listing:
     is_descending: bool = False
 
     def statement(
-        self, given: Mapping[str, object], *, limit: int, after: Sequence[object] | None = None, is_descending: bool
+        self,
+        given: Mapping[str, object],
+        *,
+        limit: int,
+        after: Sequence[object] | None = None,
+        above: Sequence[object] | None = None,
+        is_descending: bool,
     ) -> tuple[str, list[object]]:
-        """One statement for a page and the positions it is true at, and its arguments."""
+        """One statement for a page and the positions it is true at, and its arguments.
+
+        `after` is where the page before ended, in the order of the list; what is not `above` a place is never listed.
+        """
         arguments: list[object] = [list(self.topics)]
         conditions: list[str] = []
         for name, value in given.items():
@@ -36,12 +46,14 @@ class Listing:
                 arguments.append(value)
                 conditions.append(self.filters[name].format(f"${len(arguments)}"))
         columns = ", ".join(column for column, _ in self.order)
-        if after is not None:
+        for bound, comparison in ((above, ">"), (after, "<" if is_descending else ">")):
+            if bound is None:
+                continue
             places: list[str] = []
-            for (_, kind), value in zip(self.order, after, strict=True):
+            for (_, kind), value in zip(self.order, bound, strict=True):
                 arguments.append(value)
                 places.append(f"${len(arguments)}::{kind}")
-            conditions.append(f"({columns}) {'<' if is_descending else '>'} ({', '.join(places)})")
+            conditions.append(f"({columns}) {comparison} ({', '.join(places)})")
         arguments.append(limit)
         direction = "desc" if is_descending else "asc"
         order = ", ".join(f"{column} {direction}" for column, _ in self.order)
@@ -69,10 +81,17 @@ class Listing:
         if not (
             isinstance(place, list)
             and [type(part) for part in place] == kinds  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-            and all(not isinstance(part, int) or abs(part) < 2**63 for part in place)  # pyright: ignore[reportUnknownVariableType]
+            and all(_is_storable(part, kind) for part, (_, kind) in zip(place, self.order, strict=True))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
         ):
             raise InvalidInput("cursor", cursor, "it must come from a Link header")
         return place  # pyright: ignore[reportUnknownVariableType]
+
+
+def _is_storable(part: int | str, kind: str) -> bool:
+    """Whether Postgres can compare with it: numbers have four or eight bytes, texts no NUL."""
+    if isinstance(part, str):
+        return "\x00" not in part
+    return abs(part) < (2**31 if kind == "integer" else 2**63)
 
 
 def cursor_of(place: Sequence[object]) -> str:
@@ -85,6 +104,7 @@ WORKFLOW_TOPICS: Final = ("workflows.events",)
 LOCK_TOPICS: Final = ("locks.events",)
 _EVENT_TOPICS: Final = ("agents.events", "broadcasts", "locks.events", "workflows.events")
 
+CAPABILITIES: Final = Listing("capabilities", AGENT_TOPICS, (("agent_id", "text"), ("name", "text")), {})
 REQUESTS: Final = Listing(
     "requests",
     AGENT_TOPICS,
@@ -169,7 +189,7 @@ EVENTS: Final = Listing(
 )
 DEAD_LETTERS: Final = Listing(
     "dead_letters_with_verdict",
-    (),
+    DEAD_LETTER_TOPICS,
     (("timestamp_ms", "bigint"), ("id", "text")),
     {"topic": "topic = {}", "stage": "stage = {}", "status": "status = {}", "id": "id = {}"},
     is_descending=True,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from typing import Final
 
 from diurna_projections.moment import Moment, parse
@@ -28,6 +29,14 @@ class PastQueries(Queries):
         """Returns at once."""
 
 
+@dataclass(eq=False, slots=True)
+class _Past:
+    """A past that is opened, or being opened, and how many read from it now."""
+
+    queries: asyncio.Task[PastQueries]
+    users: int = 0
+
+
 class Pasts:
     """The pasts somebody asked for lately."""
 
@@ -35,7 +44,8 @@ class Pasts:
         self.now = now
         self._url = url
         self._codec = codec
-        self._kept: OrderedDict[tuple[Moment, Scope], asyncio.Task[PastQueries]] = OrderedDict()
+        self._kept: OrderedDict[tuple[Moment, Scope], _Past] = OrderedDict()
+        self._left = asyncio.Event()
         self._closing: set[asyncio.Task[None]] = set()
 
     async def moment(self, text: str, *, clock_ms: Callable[[], int]) -> Moment:
@@ -47,35 +57,54 @@ class Pasts:
             return await time_of(self.now.database, found)
         return Moment(min(found.at_ms, clock_ms()))
 
-    async def at(self, moment: Moment, scope: Scope) -> PastQueries:
-        """The queries at a moment, folded anew where it was not over yet when it was folded."""
+    @asynccontextmanager
+    async def at(self, moment: Moment, scope: Scope) -> AsyncGenerator[PastQueries]:
+        """The queries at a moment, while the block lasts, folded anew where it was not over when it was folded.
+
+        Where all that are kept are in use, it waits for one to be left.
+        """
         key = (moment, scope)
-        task = self._kept.get(key)
-        if task is not None and not await self._is_whole(task):
-            if self._kept.get(key) is task:  # nobody else has noticed meanwhile
-                self.forget(moment, scope)
-            task = self._kept.get(key)
-        if task is None:
-            task = self._kept[key] = asyncio.create_task(self._open(moment, scope))
-            while len(self._kept) > PASTS_MAX:
-                _, oldest = self._kept.popitem(last=False)
-                self._later(oldest)
+        known = self._kept.get(key)
+        if known is not None and not await self._is_whole(known.queries) and self._kept.get(key) is known:
+            self.forget(moment, scope)  # nobody else has noticed meanwhile
+        while (past := self._kept.get(key)) is None and not self._has_room():
+            await self._left.wait()
+        if past is None:
+            past = self._kept[key] = _Past(asyncio.create_task(self._open(moment, scope)))
         self._kept.move_to_end(key)
+        past.users += 1
         try:
-            return await asyncio.shield(task)
+            yield await asyncio.shield(past.queries)
         except DiurnaError:
-            self._kept.pop(key, None)
+            if _has_failed(past.queries) and self._kept.get(key) is past:
+                del self._kept[key]
             raise
+        finally:
+            past.users -= 1
+            if past.users == 0 and self._kept.get(key) is not past:
+                self._later(past.queries)
+            self._left.set()
+            self._left = asyncio.Event()
+
+    def _has_room(self) -> bool:
+        """Gives up the one that was asked for longest ago, where there are as many as there may be."""
+        if len(self._kept) < PASTS_MAX:
+            return True
+        unused = next((key for key, past in self._kept.items() if past.users == 0), None)
+        if unused is None:
+            return False
+        self._later(self._kept.pop(unused).queries)
+        return True
 
     def forget(self, moment: Moment, scope: Scope) -> None:
-        """Gives a past up: its connection was lost."""
-        if (task := self._kept.pop((moment, scope), None)) is not None:
-            self._later(task)
+        """Gives a past up: its connection was lost, or it is not whole. Whoever reads from it still, is the last to."""
+        if (past := self._kept.pop((moment, scope), None)) is not None and past.users == 0:
+            self._later(past.queries)
 
     async def close(self) -> None:
         """Closes all connections."""
-        for task in self._kept.values():
-            self._later(task)
+        for past in self._kept.values():
+            self._later(past.queries)
         self._kept.clear()
         await asyncio.gather(*self._closing, return_exceptions=True)
 
@@ -95,6 +124,10 @@ class Pasts:
         task = asyncio.create_task(_close(opened))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
+
+
+def _has_failed(task: asyncio.Task[PastQueries]) -> bool:
+    return task.done() and (task.cancelled() or task.exception() is not None)
 
 
 async def _close(opened: asyncio.Task[PastQueries]) -> None:

@@ -118,10 +118,15 @@ class Queries:
         )
         return _one(row, "agent", agent_id)
 
-    async def search_capabilities(self, query: str, *, limit: int = LIMIT) -> Page:
+    async def search_capabilities(self, query: str, *, limit: int = LIMIT, cursor: str | None = None) -> Page:
         """Capabilities of live agents whose name, description or tags hold every word of the query."""
         patterns = [f"%{_escaped(word)}%" for word in query.lower().split()] or ["%"]
-        rows = await self.database.fetch(_AGENTS["search_capabilities"], patterns, limit)
+        after: list[object] = [None, None] if cursor is None else paging.CAPABILITIES.place_in(cursor)
+        rows = await self.database.fetch(_AGENTS["search_capabilities"], patterns, limit + 1, *after)
+        following = None
+        if len(rows) > limit:
+            last: Mapping[str, Any] = dict(rows[limit - 1])
+            following = paging.cursor_of(paging.CAPABILITIES.place_of(last))
         found = [
             {
                 "agent_id": row["agent_id"],
@@ -131,10 +136,10 @@ class Queries:
                 "base_url": row["base_url"],
                 "tags": orjson.Fragment(row["tags"]),
             }
-            for row in rows
+            for row in rows[:limit]
             if row["agent_id"] is not None
         ]
-        return Page(found, (rows[0]["positions"] if rows else None) or "")
+        return Page(found, (rows[0]["positions"] if rows else None) or "", following)
 
     async def able(self, capability: str) -> list[AbleAgent]:
         """Live agents that have a capability of this name or tag, those with the fewest open requests first."""
@@ -204,7 +209,7 @@ class Queries:
         """What was accepted, in order of time. Filters: topic, type, subject, correlation_id, command_id."""
         place = None if after is None else await self._place_of(after)
         return await self.page(
-            paging.EVENTS, filters, self._event, limit=limit, cursor=cursor, after=place, is_descending=is_descending
+            paging.EVENTS, filters, self._event, limit=limit, cursor=cursor, above=place, is_descending=is_descending
         )
 
     async def event(self, position: Position) -> tuple[Document, str]:
@@ -249,13 +254,13 @@ class Queries:
         *,
         limit: int,
         cursor: str | None = None,
-        after: list[object] | None = None,
+        above: list[object] | None = None,
         is_descending: bool | None = None,
     ) -> Page:
         """A page of a listing."""
-        place = after if cursor is None else listing.place_in(cursor)
+        place = None if cursor is None else listing.place_in(cursor)
         descending = listing.is_descending if is_descending is None else is_descending
-        sql, arguments = listing.statement(filters, limit=limit + 1, after=place, is_descending=descending)
+        sql, arguments = listing.statement(filters, limit=limit + 1, after=place, above=above, is_descending=descending)
         rows = await self.database.fetch(sql, *arguments)
         positions = (rows[0]["positions_"] if rows else None) or ""
         first = listing.order[0][0]

@@ -9,6 +9,7 @@ from typing import Final
 from diurna_projections.records import PROJECTED
 from diurna_schemas.errors import InvalidInput, TimedOut, Unavailable
 from diurna_schemas.ids import Position
+from diurna_schemas.topics import TOPICS
 
 WAITERS_MAX: Final = 1_000
 POSITIONS_MAX: Final = 100
@@ -29,12 +30,14 @@ class Waiting:
     async def wait(self, positions: list[Position], *, seconds: float) -> None:
         """Waits until every record is in the tables.
 
-        Raises `TimedOut` after `seconds`, `InvalidInput` for a topic that is not projected, `Unavailable` where too
+        Raises `TimedOut` after `seconds`, `InvalidInput` for a place that is not projected, `Unavailable` where too
         many wait already or the positions cannot be read.
         """
         for position in positions:
             if position.topic not in PROJECTED:
                 raise InvalidInput("min_position", str(position), "its topic is not projected")
+            if position.partition >= (partitions := TOPICS[position.topic].partitions):
+                raise InvalidInput("min_position", str(position), f"its topic has {partitions} partitions")
         if len(positions) > POSITIONS_MAX:
             raise InvalidInput("min_position", len(positions), f"at most {POSITIONS_MAX} positions are allowed")
         if not positions:

@@ -65,13 +65,19 @@ class Position:
         """Reads `topic:partition:offset`. Raises `InvalidInput` where it is none."""
         topic, _, rest = text.partition(":")
         partition, _, offset = rest.partition(":")
-        if not (_NAME.fullmatch(topic.lstrip("_")) and _is_count(partition) and _is_count(offset)):
+        if not (
+            _NAME.fullmatch(topic.lstrip("_"))
+            and _is_count(partition, _PARTITION_DIGITS_MAX)
+            and _is_count(offset, _OFFSET_DIGITS_MAX)
+        ):
             raise InvalidInput(field, text, "a position is topic:partition:offset")
         return cls(topic, int(partition), int(offset))
 
 
-_COUNT_DIGITS_MAX = 18
+_PARTITION_DIGITS_MAX = 9
+_OFFSET_DIGITS_MAX = 18
+"""Kafka counts partitions in four bytes, and offsets in eight."""
 
 
-def _is_count(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= _COUNT_DIGITS_MAX
+def _is_count(text: str, digits_max: int) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= digits_max

@@ -6,6 +6,7 @@ requests, which reach a handler however long they wait and whoever's answer make
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -22,6 +23,7 @@ TRACEPARENT: Final = "traceparent"
 CURRENT: Final = "current"
 """As a parent: the span this runs in."""
 
+_PLACE: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.{0,200})?")
 _NAME: Final = "diurna"
 _NOTHING: Final[AbstractContextManager[None]] = nullcontext()
 _tracer: Tracer | None = None
@@ -75,6 +77,14 @@ def stop() -> None:
     use(None)
     if provider is not None:
         provider.shutdown()
+
+
+def understood(given: str | None) -> str | None:
+    """A `traceparent` that somebody gave, where it is one: what is none counts as missing, as the standard has it.
+
+    It travels in the header of every event its command leads to, so it must not be of any length.
+    """
+    return given if given is not None and _PLACE.fullmatch(given) else None
 
 
 def span(

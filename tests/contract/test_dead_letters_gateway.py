@@ -86,6 +86,22 @@ async def test_a_letter_that_is_still_unreadable_stays_open(api: httpx.AsyncClie
     assert answer.json()["status"] == "discarded"
 
 
+async def test_the_same_key_settles_a_letter_once_and_gives_the_first_answer_again(
+    api: httpx.AsyncClient, memory: Team
+) -> None:
+    redriven = await misplaced(memory, f"lost-{uuid.uuid4().hex[:8]}")
+    discarded = await buried(memory, WORKFLOWS.commands, 3, b"w", b"no avro at all")
+    for letter_id, verb in ((redriven, "redrive"), (discarded, "discard")):
+        first, again = [
+            await api.post(
+                f"/dead-letters/{letter_id}/{verb}", json={"settled_by": "ada"}, headers={"Idempotency-Key": "once"}
+            )
+            for _ in range(2)
+        ]
+        assert (first.status_code, again.status_code) == (200, 200)
+        assert again.json() == first.json()
+
+
 async def test_an_event_that_cannot_be_read_is_no_command_to_decide_again(api: httpx.AsyncClient, memory: Team) -> None:
     letter_id = await buried_broadcast(memory)
     answer = await api.post(f"/dead-letters/{letter_id}/redrive", json={"settled_by": "ada"})

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from diurna.testing import Team, team
+from diurna_schemas.envelope import header
 from diurna_schemas.ids import Position
 from support.teams import eventually
 
@@ -117,6 +118,39 @@ async def test_the_same_key_is_one_lock_and_tells_where_it_stands(api: httpx.Asy
     assert (statistics[0]["wishes"], statistics[0]["acquisitions"]) == (2, 2)
 
 
+async def test_the_same_key_of_another_agent_or_for_another_lock_is_another_wish(
+    api: httpx.AsyncClient, resource: str
+) -> None:
+    headers = {"Idempotency-Key": f"shared-{resource}"}
+    first = await api.post("/locks", json=wish(resource, "agent-1"), headers=headers)
+    assert (first.status_code, first.json()["agent_id"]) == (200, "agent-1")
+    other = await api.post("/locks", json=wish(resource, "agent-2"), headers=headers)
+    assert (other.status_code, other.json()["code"]) == (409, "locked"), "it was told that it holds another's lock"
+
+    others = [resource, *(f"{resource}/{number}" for number in range(12))]  # some share a partition
+    answers = [await api.post("/locks", json=wish(one, "agent-1"), headers=headers) for one in others]
+    assert [answer.status_code for answer in answers] == [200] * 13
+    assert len({answer.json()["lock_id"] for answer in answers}) == 13
+    for one in others:
+        body = {"resource_id": one, "admin_agent_id": "admin", "reason": "tidying up"}
+        freed = await api.post("/locks/force-release", json=body, headers=headers)
+        assert freed.json()["resource_id"] == one
+        assert (await api.get("/locks", params={"resource_id": one})).json() == [], "it was told so, and is held still"
+
+
+async def test_a_key_is_forgotten_after_a_while_even_where_nothing_else_happens(resource: str) -> None:
+    """A job that runs once a night under one key, and nobody but it asks for locks."""
+    headers = {"Idempotency-Key": "nightly"}
+    async with team() as quiet, httpx.AsyncClient(transport=httpx.ASGITransport(quiet.app), base_url="http://x") as api:
+        for _ in range(3):
+            nightly = await api.post("/locks", json=wish(resource, timeout=60), headers=headers)
+            assert nightly.status_code == 200, nightly.text
+            again = await api.post("/locks", json=wish(resource, timeout=60), headers=headers)
+            assert again.json()["fencing_token"] == nightly.json()["fencing_token"]
+            await api.delete(f"/locks/{nightly.json()['lock_id']}")
+            quiet.clock.advance(86_400)
+
+
 async def test_a_denied_key_stays_denied(api: httpx.AsyncClient, resource: str) -> None:
     first = await granted(api, resource)
     headers = {"Idempotency-Key": f"denied-{resource}"}
@@ -214,6 +248,19 @@ async def test_bad_input_is_a_problem_naming_the_field_and_nothing_is_written(
     assert answer.json()["errors"][0]["field"] == field
     assert len(answer.text) < 1_000
     assert written() == before
+
+
+async def test_what_is_no_place_in_a_trace_does_not_reach_the_log(
+    api: httpx.AsyncClient, memory: Team, resource: str
+) -> None:
+    """It would stand in the header of every event the command leads to, and of those there may be two hundred."""
+    place = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    for given, expected in ((place, place), ("x" * 8_000, None), (f"{place}-{'x' * 8_000}", None)):
+        lock = await api.post("/locks", json=wish(resource), headers={"traceparent": given})
+        position = Position.parse(lock.json()["position"])
+        record = memory.log.records(position.topic, position.partition)[position.offset]
+        assert header(record.headers, "traceparent") == expected
+        await api.delete(f"/locks/{lock.json()['lock_id']}")
 
 
 async def test_unknown_locks_are_404_and_those_of_others_409(api: httpx.AsyncClient, resource: str) -> None:

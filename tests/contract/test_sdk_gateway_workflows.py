@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -53,6 +54,27 @@ async def test_a_workflow_is_created_without_anybody_running_it(api: httpx.Async
     assert (shown.json()["state_data"], shown.json()["metadata"]) == ({"a": 1}, {"team": "blue"})
     again = await api.post("/workflows", json=body)
     assert (again.status_code, again.json()["code"]) == (409, "workflow_exists")
+    for number in range(8):  # some of them share a partition with others
+        other = f"by-hand-{number}"
+        await post(api, "/workflows", {**body, "workflow_id": other}, 201, **{"Idempotency-Key": "one-key"})
+        assert (await api.get(f"/workflows/{other}")).status_code == 200, "it was told so, and is not there"
+
+
+async def test_an_id_may_hold_what_means_something_in_a_path(api: httpx.AsyncClient) -> None:
+    for workflow_id in ("pr%2F12", "a?b#c", "%"):
+        body = {"workflow_type": "test", "initial_state": {"id": workflow_id}, "workflow_id": workflow_id}
+        created = await api.post("/workflows", json=body)
+        where = created.headers["location"]
+        assert (await api.get(where)).json()["state_data"] == {"id": workflow_id}
+        assert (await post(api, f"{where}/pause"))["workflow_id"] == workflow_id
+    await post(api, f"{where}/resume")
+    for approval_id in ("pr/12", "pr/12/approve", "pr%2F12"):
+        await post(api, f"{where}/approvals", {"question": "Well?", "approval_id": approval_id}, 201)
+        decided = await post(api, f"/approvals/{quote(approval_id, safe='')}/approve")
+        assert decided["approval_id"] == approval_id
+    for given in ({"initial_state": {}}, {"input": {}}):
+        refused = await post(api, "/workflows", {"workflow_type": "test", "workflow_id": "pr/12", **given}, 422)
+        assert refused["errors"][0]["field"] == "workflow_id"
 
 
 async def test_a_lost_race_is_412_and_names_the_current_version(api: httpx.AsyncClient, workflow: str) -> None:

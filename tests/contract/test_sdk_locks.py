@@ -426,8 +426,9 @@ async def test_bad_metadata_and_addresses_are_refused(locks: ResourceLockManager
         locks.acquire("repo:bad", "agent-1", metadata={"x": object()})
     with pytest.raises(InvalidInput, match="address"):
         ResourceLockManager("localhost:5432")
-    with pytest.raises(InvalidInput, match="grace_ms"):
-        await locks.force_unlock("repo:bad", "admin", grace=-1)
+    for grace in (-1, 3_601, float("nan"), float("inf")):
+        with pytest.raises(InvalidInput, match=r"^grace: 0 to 3600 seconds are allowed"):
+            await locks.force_unlock("repo:bad", "admin", grace=grace)
     with pytest.raises(InvalidInput, match="admin_agent_id"):
         await locks.force_unlock("repo:bad", "")
     with pytest.raises(InvalidInput, match="resource_id"):

@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta, timezone
 from typing import Any
+from urllib.parse import quote, unquote
 
 import asyncpg
 import httpx
@@ -16,9 +17,10 @@ from fastapi import FastAPI
 
 from diurna_projections.advance import understood
 from diurna_projections.api import AsOf, HotReads, install_problems, read_router
-from diurna_projections.past import Pasts
+from diurna_projections.past import PASTS_MAX, Pasts
 from diurna_projections.queries import Queries
 from diurna_projections.store import Database, Store
+from diurna_schemas.topics import partition_of
 from support.projecting import START_MS, History, busy_team
 
 READS = (
@@ -185,6 +187,32 @@ async def test_what_is_no_moment_is_a_problem_that_names_it(served: Served, path
     assert response.headers["content-type"] == "application/problem+json"
     if status == 422:
         assert response.json()["detail"].startswith("as_of: ")
+
+
+@pytest.mark.parametrize("workflow_id", ["release/%41", "release/2026%2F11"])
+async def test_an_id_that_must_be_escaped_has_a_past_as_well(served: Served, workflow_id: str) -> None:
+    assert partition_of(workflow_id) != partition_of(unquote(workflow_id)), "the test could not tell them apart"
+    record = served.history.workflow_created(workflow_id)
+    await served.store.apply(understood(served.history.codec, [record]))
+    path = f"/workflows/{quote(workflow_id, safe='')}"
+    for moment in ({}, {"as_of": str(record.position)}):
+        response = await served.client.get(path, params=moment)
+        assert (response.status_code, response.json().get("workflow_id")) == (200, workflow_id)
+
+
+async def test_a_piece_of_work_may_have_a_name_with_slashes(served: Served) -> None:
+    record = served.history.broadcast("task.progress", {}, "feature/login%2F2")
+    await served.store.apply(understood(served.history.codec, [record]))
+    (event,) = (await served.client.get("/timeline/feature%2Flogin%252F2")).json()
+    assert event["position"] == str(record.position)
+    assert (await served.client.get("/timeline/feature/login")).status_code == 404
+
+
+async def test_more_pasts_at_once_than_are_kept_wait_for_one_another(served: Served) -> None:
+    events = (await served.client.get("/events", params={"limit": 1000})).json()
+    moments = [event["position"] for event in events[:: len(events) // (3 * PASTS_MAX)]]
+    asked = [served.client.get("/requests", params={"as_of": moment}) for moment in moments]
+    assert {response.status_code for response in await asyncio.gather(*asked)} == {200}
 
 
 async def test_a_past_whose_connection_was_lost_never_shows_the_present(served: Served, database_url: str) -> None:

@@ -165,7 +165,13 @@ async def test_locks_over_http(stack: dict[str, Any], resource: str) -> None:
         assert (await api.post("/locks", json={**body, "timeout": 0.1})).status_code == 422
         openapi = (await api.get("/openapi.json")).json()["paths"]
         assert {"get", "post"} <= set(openapi["/locks"])
+        assert {"200", "202", "default"} == set(openapi["/locks"]["post"]["responses"])
         assert {"get", "delete"} <= set(openapi["/locks/{lock_id}"])
+        assert "agent_id" in {one["name"] for one in openapi["/locks/{lock_id}"]["delete"]["parameters"]}
+        assert "text/event-stream" in openapi["/events/stream"]["get"]["responses"]["200"]["content"]
+        assert {"201", "202", "default"} == set(openapi["/workflows"]["post"]["responses"])
+        registry = openapi["/schema-registry/subjects"]["get"]["responses"]
+        assert "default" not in registry, "its errors are no problems"
 
 
 def test_locks_on_the_command_line(diurna: Any, resource: str) -> None:

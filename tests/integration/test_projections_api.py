@@ -11,11 +11,14 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from diurna_projections import paging
 from diurna_projections.advance import understood
 from diurna_projections.api import HotReads, install_problems, read_router
 from diurna_projections.memory import MemoryTables
 from diurna_projections.queries import Queries
 from diurna_projections.store import Store
+from diurna_schemas.records import DeadLetterSettled
+from diurna_schemas.topics import AGENTS
 from support.projecting import History
 
 
@@ -145,6 +148,9 @@ async def test_capabilities_are_found_by_words(reads: Reads) -> None:
     assert found[0]["capability"] == "review_code"
     assert found[0]["tags"] == ["python"]
     assert await reads.get("/capabilities/search", q="100%_") == []
+    page = await reads.client.get("/capabilities/search", params={"q": "REVIEW python", "limit": 3})
+    following = await reads.client.get(page.links["next"]["url"])
+    assert page.json() + following.json() == found
 
 
 async def test_a_request_is_shown_with_the_answer_its_requester_got(reads: Reads) -> None:
@@ -266,6 +272,11 @@ async def test_events_are_filtered_and_continue_after_a_position(reads: Reads) -
     }
     after = await reads.get("/events", after=events[9]["position"])
     assert [event["position"] for event in after] == [event["position"] for event in events[10:]]
+    backwards = await reads.client.get("/events", params={"after": events[9]["position"], "order": "desc", "limit": 3})
+    assert [event["position"] for event in backwards.json()] == [event["position"] for event in events[:-4:-1]]
+    while "next" in backwards.links:
+        backwards = await reads.client.get(backwards.links["next"]["url"])
+    assert backwards.json()[-1]["position"] == events[10]["position"], "it goes back to that position, and not beyond"
     newest = await reads.get("/events", order="desc", limit=1)
     assert newest[0]["position"] == events[-1]["position"]
     completed = await reads.get("/events", type="request.completed")
@@ -278,6 +289,13 @@ async def test_dead_letters_show_what_was_wrong_and_the_bytes(reads: Reads) -> N
     assert letter["id"].startswith("agents.events:0:")
     assert letter["error_type"] == "Unreadable"
     assert letter["value_base64"] == "bm8gYXZybyBhdCBhbGw="
+    settled = DeadLetterSettled(
+        topic=AGENTS.commands, partition=0, offset=7, verdict="discarded", settled_by="ada", reason="", at_ms=1
+    )
+    record = reads.history.append(AGENTS.dead_letters, 1, b"x", reads.history.codec.encode(settled), ())
+    await reads.project()
+    shown = await reads.client.get("/dead-letters", params={"min_position": str(record.position)})
+    assert shown.headers["Diurna-Positions"] == str(record.position)
 
 
 async def test_a_read_waits_for_the_position_it_was_given(reads: Reads) -> None:
@@ -341,9 +359,14 @@ async def test_projections_tell_positions_checksums_and_heads(reads: Reads) -> N
         ("/requests?source_agent=a%00b", 422, "source_agent"),
         ("/requests?cursor=%21%21", 422, "cursor"),
         ("/requests?cursor=bnVsbA", 422, "cursor"),
+        ("/locks?cursor=" + paging.cursor_of(["a\x00"]), 422, "cursor"),
+        ("/capabilities/search?cursor=" + paging.cursor_of(["a\x00", "b"]), 422, "cursor"),
+        (f"/events?cursor={paging.cursor_of([1, 'locks.events', 2**31, 1])}", 422, "cursor"),
         ("/events?after=here", 422, "after"),
+        ("/events?after=locks.events:9999999999:0", 422, "after"),
         ("/events?min_position=agents.events:x:1", 422, "min_position"),
         ("/events?min_position=agents.commands:0:1", 422, "min_position"),
+        ("/events?min_position=agents.events:6:1", 422, "min_position"),
     ],
 )
 async def test_bad_input_and_unknown_ids_are_problems_that_name_what_was_wrong(
@@ -357,8 +380,7 @@ async def test_bad_input_and_unknown_ids_are_problems_that_name_what_was_wrong(
 
 async def test_every_hot_route_stands_in_the_openapi_once(reads: Reads) -> None:
     paths = (await reads.client.get("/openapi.json")).json()["paths"]
-    for path in ("/agents", "/agents/{agent_id}", "/health/{agent_id}", "/timeline/{correlation_id}"):
-        assert list(paths[path]) == ["get"]
+    assert all(list(paths[path]) == ["get"] for path in ("/agents", "/agents/{agent_id}", "/health/{agent_id}"))
 
 
 async def test_a_question_is_closed_with_its_workflow_and_asked_again_in_another(reads: Reads) -> None:

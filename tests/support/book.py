@@ -36,7 +36,7 @@ class Ledger:
     state: Any = None
     offset: int = 0
     now_ms: int = 0
-    seen: dict[str, tuple[list[int], int]] = field(default_factory=dict[str, tuple[list[int], int]])
+    seen: dict[str, tuple[int, int]] = field(default_factory=dict[str, tuple[int, int]])
 
     def __post_init__(self) -> None:
         self.state = self.rules.initial
@@ -70,13 +70,13 @@ class Ledger:
     def check_repetition(self, command: Command, events: Sequence[Event]) -> None:
         answers = self.answers(command, events)
         repeated = [event for event in events if isinstance(event, self.REPEATED)]
-        offsets, seen_ms = self.seen.get(command.command_id, ([], 0))
+        decided_at, seen_ms = self.seen.get(command.command_id, (None, 0))
         if repeated:
-            assert repeated[0].model_dump()["first_offset"] in offsets, "it was never seen before"
-        elif answers and offsets:
+            assert repeated[0].model_dump()["first_offset"] == decided_at, "it was decided elsewhere, or never"
+        elif answers and decided_at is not None:
             assert self.now_ms - seen_ms >= SPAN_MS, "a command was decided twice"
         if events:
-            self.seen[command.command_id] = ([*offsets, self.offset], self.now_ms)
+            self.seen[command.command_id] = (decided_at if repeated else self.offset, self.now_ms)
 
     def take(self, event: Any) -> None:
         raise NotImplementedError

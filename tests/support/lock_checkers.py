@@ -101,7 +101,7 @@ def first_come_first_served(history: LockHistory) -> Found:
 
 
 def one_answer(history: LockHistory) -> Found:
-    """I5: each command has exactly one answer; sent again, it is told so. (A release may end several waits.)"""
+    """I5: each command has exactly one answer; sent again, it is told so. (A release may end waits and a lease.)"""
     found: Found = []
     for partition in history.partitions:
         first: dict[str, int] = {}
@@ -114,7 +114,7 @@ def one_answer(history: LockHistory) -> Found:
             is_one = len(answers) == 1 or (
                 isinstance(command, ReleaseLock)
                 and bool(answers)
-                and all(isinstance(event, LockWaitCancelled) for event in answers)
+                and all(isinstance(event, LockWaitCancelled | ResourceUnlocked) for event in answers)
             )
             if not is_one:
                 found.append(f"{len(answers)} answers to {command.command_id} at offset {sent.offset}")

@@ -101,7 +101,9 @@ class LocksBook(Ledger):
         elif len(answers) != 1:
             assert isinstance(command, ReleaseLock), f"{len(answers)} answers to {command!r}"
             assert answers, f"no answer to {command!r}"
-            assert all(isinstance(event, LockWaitCancelled) for event in answers)
+            *waits, last = answers
+            assert all(isinstance(event, LockWaitCancelled) for event in waits)
+            assert isinstance(last, LockWaitCancelled | ResourceUnlocked)
         return answers
 
     def take(self, event: LocksEvent) -> None:

@@ -38,7 +38,7 @@ def token_without_phase(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_deduplication(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Window, "get", lambda _window, _key: None)
+    patch.setattr(Window, "get", lambda _window, _key, _now_ms: None)
 
 
 def no_clock_guard(patch: pytest.MonkeyPatch) -> None:

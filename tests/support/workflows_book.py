@@ -107,8 +107,9 @@ class WorkflowsBook:
             self.events += 1
         if decision.events:
             self.now_ms = now_ms
-            first_offset, _ = self.seen.get(command.command_id, (self.offset, 0))
-            self.seen[command.command_id] = (first_offset, now_ms)
+            is_repeated = any(isinstance(event, WorkflowCommandRepeated) for event in decision.events)
+            decided_at = self.seen[command.command_id][0] if is_repeated else self.offset
+            self.seen[command.command_id] = (decided_at, now_ms)
         self.state = decision.state
         self.offset += 1
         self.check_state()

@@ -74,6 +74,17 @@ def test_a_lock_of_another_exits_1_with_the_holder(run: Run, api: ScriptedApi) -
     assert run("lock", "acquire", "repo:x", api=api) == (1, "", "diurna: Resource repo:x is locked by other\n")
 
 
+@pytest.mark.parametrize(
+    ("words", "field"), [(("--timeout", "nan"), "timeout"), (("--wait", "inf"), "wait_timeout"),
+                         (("--metadata", '{"a": [NaN]}'), "metadata")],
+)  # fmt: skip
+def test_a_number_that_is_none_is_refused_and_named(
+    run: Run, api: ScriptedApi, words: tuple[str, ...], field: str
+) -> None:
+    code, _, err = run("lock", "acquire", "repo:x", *words, api=api)
+    assert (code, err.startswith(f"diurna: {field}: JSON has no such number, got "), api.asked) == (1, True, [])
+
+
 def test_whoever_waits_claims_the_lock_when_its_turn_comes(run: Run, api: ScriptedApi) -> None:
     looks = [{**LOCK, "status": "queued"}, {**LOCK, "status": "held", "end_reason": None}]
     api.answers["POST /locks"] = (202, QUEUED)
@@ -191,15 +202,26 @@ async def test_nothing_is_run_where_another_has_the_lock(memory: Team, tmp_path:
     assert not mark.exists()
 
 
-async def test_a_command_that_cannot_be_run_exits_as_in_a_shell(memory: Team, tmp_path: Path) -> None:
-    plain = tmp_path / "plain"
+async def test_a_command_that_cannot_be_run_exits_as_in_a_shell_and_says_why(
+    memory: Team, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, unmarked = tmp_path / "plain", tmp_path / "unmarked"
     plain.write_text("no program")
+    unmarked.write_text("no program")
+    unmarked.chmod(0o755)
+    wrong = {
+        "no-such-command-anywhere": (127, "No such file or directory"),
+        str(plain): (126, "Permission denied"),
+        str(plain / "inside"): (126, "Not a directory"),
+        str(unmarked): (126, "Exec format error"),
+    }
     async with memory.locks() as locks:
-        assert await run_under_lock(locks, HELD, ["no-such-command-anywhere"], os.environ) == 127
-        assert await run_under_lock(locks, HELD, [str(plain)], os.environ) == 126
+        for command, (code, why) in wrong.items():
+            assert await run_under_lock(locks, HELD, [command], os.environ) == code
+            assert capsys.readouterr().err == f"diurna: '{command}' cannot be run: {why}\n"
         killed = python("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
         assert await run_under_lock(locks, HELD, killed, os.environ) == 128 + 9
-    assert types(memory).count("resource.unlocked") == 3
+    assert types(memory).count("resource.unlocked") == 5
 
 
 STUBBORN = """
@@ -232,6 +254,36 @@ async def test_a_command_whose_lock_is_taken_away_is_stopped_with_all_it_started
         with pytest.raises(LockLost, match="it hangs"):
             await running
         await eventually(lambda: not is_alive(child))
+
+
+ORDERLY = """
+import pathlib, signal, subprocess, sys, time
+place = pathlib.Path(sys.argv[1])
+child = '''
+import pathlib, signal, sys, time
+place = pathlib.Path(sys.argv[1])
+def stop(*_):
+    time.sleep(0.3)
+    (place / "tidied").touch()
+    sys.exit()
+signal.signal(signal.SIGTERM, stop)
+(place / "ready").touch()
+time.sleep(600)
+'''
+subprocess.Popen([sys.executable, "-c", child, str(place)]).wait()
+"""
+
+
+async def test_what_a_command_has_started_has_its_time_to_stop_though_the_command_is_gone(
+    memory: Team, tmp_path: Path
+) -> None:
+    async with memory.locks() as locks:
+        running = asyncio.create_task(run_under_lock(locks, HELD, [*python(ORDERLY), str(tmp_path)], os.environ))
+        await eventually((tmp_path / "ready").exists)
+        await locks.force_unlock("repo:x", "admin", "it hangs")
+        with pytest.raises(LockLost, match="it hangs"):
+            await running
+    assert (tmp_path / "tidied").exists(), "it was killed while it tidied up"
 
 
 async def test_a_sigterm_stops_the_command_and_gives_the_lock_back(memory: Team, tmp_path: Path) -> None:

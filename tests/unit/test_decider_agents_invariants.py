@@ -165,7 +165,7 @@ Mutate = Callable[[pytest.MonkeyPatch], None]
 
 
 def no_deduplication(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Window, "get", lambda _self, _key: None)
+    patch.setattr(Window, "get", lambda _self, _key, _now_ms: None)
 
 
 def no_clock_guard(patch: pytest.MonkeyPatch) -> None:

@@ -112,6 +112,17 @@ def test_who_no_longer_wants_to_wait_leaves_the_queue(here: Partition) -> None:
     assert only(ResourceLocked, here.when(release("one"))[1:]).agent_id == "three"
 
 
+def test_who_gives_back_whatever_it_has_is_not_given_the_lock_again(here: Partition) -> None:
+    here.when(acquire("one", lock_id="first"), acquire("one", lock_id="second", wait_ms=60_000))
+    here.when(acquire("two", wait_ms=60_000), acquire("one", lock_id="third", wait_ms=60_000))
+    events = here.when(release("one"))
+    assert names(events) == ["LockWaitCancelled", "LockWaitCancelled", "ResourceUnlocked", "ResourceLocked"]
+    assert only(ResourceLocked, events[-1:]).agent_id == "two"
+    assert only(LockCommandRefused, here.when(release("one"))).code == "not_holder"
+    here.when(acquire("two", lock_id="again", wait_ms=60_000))
+    assert names(here.when(release("two", lock_id="lock-two"))) == ["ResourceUnlocked", "ResourceLocked"]
+
+
 def test_only_the_holder_renews_and_releases(here: Partition) -> None:
     here.when(acquire("one"))
     strangers = (renew("two"), renew("one", lock_id="other"), release("two"), release("one", lock_id="other"))

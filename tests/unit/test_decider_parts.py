@@ -89,12 +89,12 @@ def test_the_window_remembers_at_least_its_span_and_the_first_value(steps: list[
     for number, (name, step_ms) in enumerate(steps):
         now_ms += step_ms
         key = str(name)
-        known = window.get(key)
+        known = window.get(key, now_ms)
         if key in put_ms and now_ms - put_ms[key] <= SPAN_MS:
             assert known == first[key], "forgotten too early, or another value"
         window = window.put(key, number, now_ms)
-        found = window.get(key)
-        assert found in {known, number}
+        found = window.get(key, now_ms)
+        assert found == (number if known is None else known), "another value than the one that was there"
         assert found is not None
         put_ms[key], first[key] = now_ms, found
         if number % 3 == 0:
@@ -108,7 +108,18 @@ def test_the_window_forgets() -> None:
     window = window.put("a", 1, START_MS)
     for step in range(1, 4):
         window = window.put(f"b{step}", 0, START_MS + step * SPAN_MS)
-    assert window.get("a") is None
+    assert window.get("a", START_MS + 3 * SPAN_MS) is None
+
+
+def test_the_window_forgets_in_silence_as_it_does_in_a_crowd() -> None:
+    window: Window[int] = Window()
+    window = window.put("a", 1, START_MS)
+    assert window.get("a", START_MS + 2 * SPAN_MS - 1) == 1
+    assert window.get("a", START_MS + 2 * SPAN_MS) is None
+    older = window.put("b", 2, START_MS + SPAN_MS)
+    assert older.get("a", START_MS + 2 * SPAN_MS - 1) == 1
+    assert older.get("a", START_MS + 2 * SPAN_MS) is None
+    assert older.get("b", START_MS + 2 * SPAN_MS) == 2
 
 
 COMMANDS: dict[str, tuple[type[Command], ...]] = {

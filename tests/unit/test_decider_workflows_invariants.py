@@ -171,7 +171,7 @@ Mutate = Callable[[pytest.MonkeyPatch], None]
 
 
 def no_deduplication(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Window, "get", lambda _self, _key: None)
+    patch.setattr(Window, "get", lambda _self, _key, _now_ms: None)
 
 
 def every_version_wins(patch: pytest.MonkeyPatch) -> None:

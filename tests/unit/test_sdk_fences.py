@@ -168,6 +168,30 @@ async def test_a_token_of_another_resource_opens_nothing() -> None:
         assert "config:y" in (await client.put("/y")).json()["detail"]
 
 
+@pytest.mark.parametrize("method", ["put", "PUT"])
+async def test_a_method_in_small_letters_is_guarded_as_well(method: str) -> None:
+    """ASGI wants capital letters, and not every server sees to it."""
+    passed: list[str] = []
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        passed.append(scope["method"])
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b""}
+
+    for guarded in (
+        FenceMiddleware(app, MemoryFenceGuard()),
+        FenceMiddleware(app, MemoryFenceGuard(), methods=["put"]),
+    ):
+        await guarded({"type": "http", "method": method, "path": "/x", "headers": []}, receive, send)
+    assert passed == []
+    assert [message["status"] for message in sent if message["type"] == "http.response.start"] == [428, 428]
+
+
 def test_a_table_guard_takes_no_name_that_is_none() -> None:
     with pytest.raises(InvalidInput, match="table"):
         TableFenceGuard("fences; drop table users")

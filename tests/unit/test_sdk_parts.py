@@ -13,6 +13,7 @@ import pytest
 
 from diurna.api_client import ApiClient
 from diurna.bootstrap import LOOK_BACK_RECORDS, resolve
+from diurna.bus import EventBus, get_event_bus
 from diurna.connection import Connection
 from diurna.directory import Candidate, chosen
 from diurna.documents import json_text
@@ -50,6 +51,16 @@ def test_the_environment_says_where_everything_is() -> None:
         "DIURNA_STATE_DIR": "/nowhere",
     }
     assert ClientSettings.load(environment) == ClientSettings("kafka:9092", "http://registry", "http://api")
+
+
+def test_the_bus_of_a_process_is_the_one_that_was_asked_for_before_any_loop_ran() -> None:
+    async def inside() -> EventBus:
+        assert get_event_bus() is get_event_bus()
+        return get_event_bus()
+
+    early = get_event_bus()
+    assert get_event_bus() is early
+    assert asyncio.run(inside()) is early, "what modules subscribe to while they are imported would hear nothing"
 
 
 def test_what_the_environment_leaves_open_comes_from_the_stack_running_here(tmp_path: Path) -> None:

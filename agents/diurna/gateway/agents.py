@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from diurna.agent import capability_record
 from diurna.documents import json_text, validated
 from diurna.gateway.reads import looked_up
-from diurna.gateway.routing import Body, Gateway, answer, command_id, takes
+from diurna.gateway.routing import Body, Gateway, answer, command_id, takes, takes_in_query
 from diurna.problems import body_of
 from diurna_schemas.agents import AgentStatus, ChangeStatus, DeregisterAgent, Heartbeat, RegisterAgent, SettableStatus
 from diurna_schemas.ids import Id, checked_name
@@ -50,7 +50,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         command = validated(
             RegisterAgent,
             {
-                "command_id": command_id(request),
+                "command_id": command_id(request, given.agent_id, instance_id),
                 "agent_id": given.agent_id,
                 "instance_id": instance_id,
                 "agent_name": given.agent_name,
@@ -71,7 +71,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
             }
         )
 
-    @router.delete("/agents/{agent_id}", tags=["agents"])
+    @router.delete("/agents/{agent_id}", tags=["agents"], openapi_extra=takes_in_query(DeregistrationBody))
     async def deregister(request: Request, agent_id: str) -> Response:
         """Takes an agent out, or one `instance_id` of it (in the query or the body)."""
         body = {**dict(request.query_params), **await body_of(request)}

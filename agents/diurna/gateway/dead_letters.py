@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from diurna.documents import validated
 from diurna.gateway.reads import looked_up
-from diurna.gateway.routing import Body, Gateway, answer, takes
+from diurna.gateway.routing import Body, FirstAnswers, Gateway, answer, takes
 from diurna.problems import body_of
 from diurna.responses import command_id_of
 from diurna_schemas.errors import Conflict, UnknownSchema, Unreadable
@@ -50,6 +50,7 @@ class _Letter:
 
 def add_routes(router: APIRouter, gateway: Gateway) -> None:
     """POST /dead-letters/{id}/redrive and /discard."""
+    answers = FirstAnswers()
 
     @router.post("/dead-letters/{letter_id}/redrive", tags=["operations"], openapi_extra=takes(SettleBody))
     async def redrive(request: Request, letter_id: str) -> Response:
@@ -58,20 +59,28 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         409 where it still cannot be understood, holds no command, was refused, or was settled before.
         """
         given = validated(SettleBody, await body_of(request))
-        letter = await _Letter.found(gateway, letter_id)
-        if letter.source.topic not in _COMMANDS:
-            raise Conflict(f"{letter_id} is no command: what is on the log is projected again by a rebuild")
-        command = await _command(gateway, letter)
-        answered = await gateway.connection.answer(command, traceparent=request.headers.get("traceparent"))
-        position = await _settle(gateway, letter, "redriven", given, answered_at=str(answered.position))
-        return answer({"id": letter_id, "status": "redriven", "answered_at": str(answered.position), **position})
+        return answer(await answers.to(request, lambda: _redriven(gateway, request, letter_id, given)))
 
     @router.post("/dead-letters/{letter_id}/discard", tags=["operations"], openapi_extra=takes(SettleBody))
     async def discard(request: Request, letter_id: str) -> Response:
         """Gives it up: it stays on the log and in the tables, and is no longer open."""
         given = validated(SettleBody, await body_of(request))
-        letter = await _Letter.found(gateway, letter_id)
-        return answer({"id": letter_id, "status": "discarded", **await _settle(gateway, letter, "discarded", given)})
+        return answer(await answers.to(request, lambda: _discarded(gateway, letter_id, given)))
+
+
+async def _redriven(gateway: Gateway, request: Request, letter_id: str, given: SettleBody) -> dict[str, Any]:
+    letter = await _Letter.found(gateway, letter_id)
+    if letter.source.topic not in _COMMANDS:
+        raise Conflict(f"{letter_id} is no command: what is on the log is projected again by a rebuild")
+    command = await _command(gateway, letter)
+    answered = await gateway.connection.answer(command, traceparent=request.headers.get("traceparent"))
+    position = await _settle(gateway, letter, "redriven", given, answered_at=str(answered.position))
+    return {"id": letter_id, "status": "redriven", "answered_at": str(answered.position), **position}
+
+
+async def _discarded(gateway: Gateway, letter_id: str, given: SettleBody) -> dict[str, Any]:
+    letter = await _Letter.found(gateway, letter_id)
+    return {"id": letter_id, "status": "discarded", **await _settle(gateway, letter, "discarded", given)}
 
 
 async def _command(gateway: Gateway, letter: _Letter) -> Command:

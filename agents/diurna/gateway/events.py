@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Final
@@ -14,7 +12,7 @@ from pydantic import Field
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from diurna.documents import json_text, validated
-from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, takes
+from diurna.gateway.routing import Body, FirstAnswers, Gateway, answer, command_id, takes
 from diurna.problems import body_of
 from diurna.stream import EventStream, Filter, described
 from diurna_schemas.agents import Priority
@@ -23,8 +21,8 @@ from diurna_schemas.ids import Id, Name
 from diurna_schemas.records import Broadcast
 
 STREAMS_MAX: Final = 100
-ANSWERS_MAX: Final = 10_000
 _PING_SECONDS: Final = 15
+_STREAM: Final[dict[int | str, dict[str, Any]]] = {200: {"content": {"text/event-stream": {}}}}
 
 
 class EventBody(Body):
@@ -39,26 +37,9 @@ class EventBody(Body):
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
 
 
-class _Answers:
-    """The first answers to keys. Broadcasts are decided by nobody, so this process remembers what it wrote."""
-
-    def __init__(self) -> None:
-        self._by_id: OrderedDict[str, asyncio.Task[dict[str, Any]]] = OrderedDict()
-
-    async def first(self, broadcast: Broadcast, gateway: Gateway, traceparent: str | None) -> dict[str, Any]:
-        """Writes it once. The write goes on when its first caller hangs up: others may wait for it too."""
-        task = self._by_id.get(broadcast.broadcast_id)
-        if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = asyncio.create_task(_publish(broadcast, gateway, traceparent))
-            self._by_id[broadcast.broadcast_id] = task
-            while len(self._by_id) > ANSWERS_MAX:
-                self._by_id.popitem(last=False)
-        return await asyncio.shield(task)
-
-
 def add_routes(router: APIRouter, gateway: Gateway) -> None:
     """POST /events and GET /events/stream."""
-    answers = _Answers()
+    answers = FirstAnswers()
     connection = gateway.connection
     streams = 0
 
@@ -80,12 +61,15 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                 "created_at_ms": connection.clock_ms(),
             },
         )
-        traceparent = request.headers.get("traceparent")
-        if has_key(request):
-            return answer(await answers.first(broadcast, gateway, traceparent), 201)
-        return answer(await _publish(broadcast, gateway, traceparent), 201)
 
-    @router.get("/events/stream", tags=["events"], response_class=EventSourceResponse)
+        async def published() -> dict[str, Any]:
+            traceparent = request.headers.get("traceparent")
+            position = await connection.sender.broadcast(broadcast, traceparent=traceparent)
+            return {"id": broadcast.broadcast_id, "event_type": broadcast.event_type, "position": str(position)}
+
+        return answer(await answers.to(request, published), 201)
+
+    @router.get("/events/stream", tags=["events"], responses=_STREAM, response_class=EventSourceResponse)
     async def stream(  # noqa: PLR0917 - query parameters have names
         topic: str | None = None,
         type: str | None = None,  # noqa: A002 - CloudEvents' own word
@@ -107,7 +91,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         found = EventStream(
             connection.log, connection.codec, Filter(topic, type, subject, correlation_id), learn=connection.learn
         )
-        starting = await found.start(last_event_id or after)
+        starting = await found.start(last_event_id or after, field="Last-Event-ID" if last_event_id else "after")
 
         async def sent() -> AsyncGenerator[ServerSentEvent]:
             nonlocal streams
@@ -128,8 +112,3 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
                 streams -= 1
 
         return EventSourceResponse(sent(), ping=_PING_SECONDS)
-
-
-async def _publish(broadcast: Broadcast, gateway: Gateway, traceparent: str | None) -> dict[str, Any]:
-    position = await gateway.connection.sender.broadcast(broadcast, traceparent=traceparent)
-    return {"id": broadcast.broadcast_id, "event_type": broadcast.event_type, "position": str(position)}

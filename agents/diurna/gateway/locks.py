@@ -14,7 +14,7 @@ from pydantic import Field
 from diurna.commands import Answer
 from diurna.documents import json_text, validated
 from diurna.gateway.reads import KnownLock, looked_up
-from diurna.gateway.routing import Body, Gateway, answer, command_id, takes
+from diurna.gateway.routing import Body, Gateway, also, answer, command_id, takes, takes_in_query
 from diurna.metrics import LOCK_ACQUISITIONS, LOCK_CONTENTIONS
 from diurna.problems import body_of
 from diurna_schemas.envelope import iso
@@ -81,14 +81,14 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     """POST /locks, /locks/force-release and /locks/{lock_id}/renew, DELETE /locks/{lock_id}."""
     connection = gateway.connection
 
-    @router.post("/locks", tags=["locks"], openapi_extra=takes(AcquireBody))
+    @router.post("/locks", tags=["locks"], responses=also(202, "Queued"), openapi_extra=takes(AcquireBody))
     async def acquire(request: Request) -> Response:
         """Asks for a lock: 200 granted, 202 queued, 409 locked by another.
 
-        The same `Idempotency-Key` again writes nothing and answers where that lock stands now.
+        The same `Idempotency-Key` of the same agent again writes nothing and answers where that lock stands now.
         """
         given = validated(AcquireBody, await body_of(request))
-        lock_id = command_id(request)
+        lock_id = command_id(request, given.resource_id, given.agent_id)
         command = validated(
             AcquireLock,
             {
@@ -112,7 +112,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         """Takes a lock away from whoever holds it. 409 where nobody does."""
         given = validated(ForceReleaseBody, await body_of(request))
         command = ForceReleaseLock(
-            command_id=command_id(request),
+            command_id=command_id(request, given.resource_id),
             resource_id=given.resource_id,
             released_by=given.admin_agent_id,
             reason=given.reason,
@@ -153,7 +153,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         deadline_ms, token = event.deadline_ms, event.fencing_token
         return answer(_granted(command, lock_id, deadline_ms, token, is_provisional=False) | _at(found))
 
-    @router.delete("/locks/{lock_id}", tags=["locks"])
+    @router.delete("/locks/{lock_id}", tags=["locks"], openapi_extra=takes_in_query(ReleaseBody))
     async def release(request: Request, lock_id: str) -> Response:
         """Gives a lock back, or a place in the queue. 409 where it is not the agent's, or over."""
         given = validated(ReleaseBody, {**dict(request.query_params), **await body_of(request)})

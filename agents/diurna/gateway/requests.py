@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from typing import Any
-from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
 from diurna.bus import EventBus
 from diurna.documents import validated
 from diurna.gateway.reads import looked_up
-from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, takes
+from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, location, takes
 from diurna.problems import body_of
 from diurna.requests import target_of
 from diurna.responses import submission
@@ -98,14 +97,14 @@ async def submitted(
             raise error
         raise Conflict(found.event.error, code=found.event.code)
     content = {**extra, "request_id": given.request_id, "agent_id": target, "position": str(found.position)}
-    return answer(content, 202, {"Location": f"/requests/{quote(given.request_id, safe='')}"})
+    return answer(content, 202, location("requests", given.request_id))
 
 
 async def _request(request: Request) -> dict[str, Any]:
     """The body, with a request id that follows from the `Idempotency-Key` where the body has none."""
     body = await body_of(request)
     if has_key(request) and "request_id" not in body:
-        body["request_id"] = command_id(request)
+        body["request_id"] = command_id(request, str(body.get("target_agent")))
     return body
 
 

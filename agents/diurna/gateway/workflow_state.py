@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import uuid
 from typing import Any, Final
-from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -14,7 +13,7 @@ from diurna import workflow_commands as commands
 from diurna.commands import Answer
 from diurna.documents import json_object, validated
 from diurna.gateway.reads import looked_up
-from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, takes
+from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, location, takes
 from diurna.problems import body_of
 from diurna.workflow_retention import age_ms, remove
 from diurna_schemas.errors import InvalidInput
@@ -217,7 +216,7 @@ def _add_checkpoints(router: APIRouter, gateway: Gateway) -> None:
         command = commands.fork_of(command_id(request), forked_id, source, taken, given.set)
         found = await _decided(gateway, request, command)
         origin = {"workflow_id": workflow_id, "checkpoint_id": given.checkpoint_id, "version": taken["version"]}
-        return _told(found, forked_id, 201, {"Location": f"/workflows/{quote(forked_id, safe='')}"}, forked_from=origin)
+        return _told(found, forked_id, 201, location("workflows", forked_id), forked_from=origin)
 
 
 def _add_pauses_and_ends(router: APIRouter, gateway: Gateway) -> None:

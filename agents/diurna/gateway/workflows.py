@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from typing import Annotated, Any, Final
-from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -12,7 +11,7 @@ from pydantic import Field
 from diurna.documents import json_text, validated
 from diurna.gateway.reads import looked_up
 from diurna.gateway.requests import submitted
-from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, takes
+from diurna.gateway.routing import Body, Gateway, also, answer, command_id, has_key, location, takes
 from diurna.problems import body_of
 from diurna.responses import command_id_of
 from diurna.workflow_commands import creation, part_of_a_path
@@ -71,7 +70,13 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     """POST /workflows, /workflows/{workflow_id}/approvals, /approvals/{approval_id}/approve|reject."""
     connection = gateway.connection
 
-    @router.post("/workflows", status_code=202, tags=["workflows"], openapi_extra=_either(WorkflowBody, CreationBody))
+    @router.post(
+        "/workflows",
+        status_code=202,
+        tags=["workflows"],
+        responses=also(201, "Created"),
+        openapi_extra=_either(WorkflowBody, CreationBody),
+    )
     async def start(request: Request) -> Response:
         """Has the orchestrator run a workflow; `Location` of the request tells where its result will be.
 
@@ -148,7 +153,7 @@ def _either(*models: type[Body]) -> dict[str, Any]:
 async def _create(gateway: Gateway, request: Request, given: CreationBody) -> Response:
     workflow_id = given.workflow_id or (command_id(request) if has_key(request) else str(uuid.uuid4()))
     command = creation(
-        command_id(request),
+        command_id(request, workflow_id),
         workflow_id,
         given.workflow_type,
         initial_state=given.initial_state,
@@ -157,7 +162,7 @@ async def _create(gateway: Gateway, request: Request, given: CreationBody) -> Re
     )
     position = (await gateway.connection.answer(command)).position
     content = {"workflow_id": workflow_id, "version": 1, "position": str(position)}
-    return answer(content, 201, {"Location": f"/workflows/{quote(workflow_id, safe='')}", "ETag": '"1"'})
+    return answer(content, 201, {**location("workflows", workflow_id), "ETag": '"1"'})
 
 
 async def _decide(gateway: Gateway, request: Request, approval_id: str, *, is_approved: bool) -> Response:

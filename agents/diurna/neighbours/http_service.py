@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import ssl
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager, suppress
@@ -28,6 +27,7 @@ from diurna.workers import Context
 from diurna_schemas.errors import DiurnaError, InvalidInput, TooLarge, Unavailable, shown
 from diurna_schemas.message import PAYLOAD_BYTES_MAX
 from diurna_schemas.shapes import AgentRequestEvent, AgentResponseEvent, AgentResponseStatus
+from diurna_streams import tracing
 
 METHODS: Final = ("POST", "PUT", "PATCH")
 CONNECT_SECONDS_MAX: Final = 10.0
@@ -35,7 +35,6 @@ DETAIL_CHARACTERS_MAX: Final = 1_000
 _NOT_ABOUT_THE_PAYLOAD: Final = frozenset({401, 403, 405, 407, 408, 425, 429})
 """Of the statuses from 400 to 499 those that say nothing of what was asked: who asked, how, how often, how fast."""
 _ACCEPTED: Final = 202
-_TRACEPARENT: Final = re.compile(r"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.{0,200})?")
 
 
 class BadAnswer(DiurnaError):
@@ -111,8 +110,8 @@ def _headers(request: AgentRequestEvent, context: Context) -> httpx.Headers:
             "Prefer": f"wait={max(1, int(context.deadline_seconds))}",
         }
     )
-    if context.traceparent and _TRACEPARENT.fullmatch(context.traceparent):
-        headers["traceparent"] = context.traceparent
+    if traceparent := tracing.understood(context.traceparent):
+        headers["traceparent"] = traceparent
     return headers
 
 

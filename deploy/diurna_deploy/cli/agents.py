@@ -29,7 +29,7 @@ def list_agents(
     capability: Annotated[str | None, typer.Option(help="Only those that have this capability.")] = None,
 ) -> None:
     """Lists the agents."""
-    found = session.api.get("/agents", status=status, capability=capability)
+    found = session.api.get_all("/agents", status=status, capability=capability)
     rows = [{**agent, "capabilities": [one["name"] for one in agent.get("capabilities", [])]} for agent in found]
     if session.as_json:
         session.show(found)
@@ -53,7 +53,7 @@ def show_agent(session: Session, agent_id: AgentId) -> None:
 def search_agents(session: Session, query: Annotated[str, typer.Argument(help="Words of a capability.")]) -> None:
     """Searches for agents by what they can do."""
     session.rows(
-        session.api.get("/capabilities/search", q=query),
+        session.api.get_all("/capabilities/search", q=query),
         ("agent_id", "capability", "description", "tags"),
         nothing=f"No agent can do {query!r}.",
     )

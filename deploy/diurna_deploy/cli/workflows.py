@@ -50,7 +50,7 @@ def workflow_history(session: Session, workflow_id: WorkflowId) -> None:
     from diurna_deploy.cli.api import part
     from diurna_deploy.narration import line
 
-    found = session.api.get(f"/workflows/{part(workflow_id)}/history")
+    found = session.api.get_all(f"/workflows/{part(workflow_id)}/history")
     session.show(found, lambda: session.lines(line(event) for event in found))
 
 

@@ -56,17 +56,16 @@ class AsOf:
             folded = _folded(raw_path_of(scope))
             await wait_for_positions(Request(scope), self._pasts.now)
             moment = await self._pasts.moment(given["as_of"][-1], clock_ms=lambda: int(time.time() * 1000))
-            queries = await self._pasts.at(moment, folded)
+            async with self._pasts.at(moment, folded) as queries:
+
+                async def sent(message: Message) -> None:
+                    if message.get("status") == _UNAVAILABLE:
+                        self._pasts.forget(moment, folded)  # its connection was lost, and its tables with it
+                    await send(message)
+
+                await self._reads(queries)(scope, receive, sent)
         except DiurnaError as error:
             await problem_response(error, scope["path"])(scope, receive, send)
-            return
-
-        async def sent(message: Message) -> None:
-            if message.get("status") == _UNAVAILABLE:
-                self._pasts.forget(moment, folded)  # its connection was lost, and its tables with it
-            await send(message)
-
-        await self._reads(queries)(scope, receive, sent)
 
     def _reads(self, queries: PastQueries) -> FastAPI:
         """The read routes on these queries."""
@@ -82,7 +81,7 @@ class AsOf:
 
 
 def _folded(path: str) -> past.Scope:
-    """Which events make what a path shows. Raises `InvalidInput` where it has no past."""
+    """Which events make what a path, as it was sent, shows. Raises `InvalidInput` where it has no past."""
     first, _, rest = path.strip("/").partition("/")
     if first in {"events", "timeline"}:
         return past.Scope(())  # the table of events is its own past

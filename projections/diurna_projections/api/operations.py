@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from diurna_projections.queries import Ends, Queries
 from diurna_projections.records import WITH_GAPS
@@ -39,7 +39,7 @@ def add_operations(router: APIRouter, queries: Queries, ends: Ends | None) -> No
         await queries.positions()
         return _json({"status": "ready"})
 
-    @router.get("/metrics", tags=["operations"])
+    @router.get("/metrics", tags=["operations"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         """What this process counts, for Prometheus."""
         return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)

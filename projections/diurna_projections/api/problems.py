@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import cast
+from typing import Final, cast
 
 import structlog
 from fastapi import FastAPI
@@ -11,12 +11,16 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import BaseRoute, Match
 
+from diurna_projections.api.described import describe_problems
 from diurna_schemas.errors import DiurnaError, shown
 from diurna_schemas.problems import PROBLEM_TYPE, headers_of, problem_of
 from diurna_schemas.shapes import Problem
 
 logger = structlog.get_logger(__name__)
+
+_METHODS: Final = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 def problem_response(error: DiurnaError, instance: str | None = None) -> Response:
@@ -24,8 +28,12 @@ def problem_response(error: DiurnaError, instance: str | None = None) -> Respons
     return _response(problem_of(error, instance))
 
 
-def install_problems(app: FastAPI) -> None:
-    """Makes the app answer every error as a problem."""
+def install_problems(app: FastAPI, *, besides: str | None = None) -> None:
+    """Makes the app answer every error as a problem, and say so in its OpenAPI.
+
+    Paths under `besides` answer their own errors in a dialect of their own.
+    """
+    describe_problems(app, besides=besides)
     app.add_exception_handler(DiurnaError, _on_ours)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
@@ -64,7 +72,17 @@ async def _on_http(request: Request, error: Exception) -> Response:
     title = HTTPStatus(found.status_code).phrase
     code = title.lower().replace(" ", "_")
     problem = Problem(title=title, status=found.status_code, detail=found.detail, instance=request.url.path, code=code)
-    return _response(problem, dict(found.headers or {}))
+    headers = dict(found.headers or {})
+    if found.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = ", ".join(_methods_at(request))
+    return _response(problem, headers)
+
+
+def _methods_at(request: Request) -> list[str]:
+    """What is allowed at an address: each method has a route of its own there, of which Starlette names but one."""
+    routes: list[BaseRoute] = request.app.routes
+    asked = [{**request.scope, "method": method} for method in _METHODS]
+    return [scope["method"] for scope in asked if any(route.matches(scope)[0] is Match.FULL for route in routes)]
 
 
 async def _on_unexpected(request: Request, error: Exception) -> Response:

@@ -67,9 +67,10 @@ def _add_capabilities(router: APIRouter, queries: Queries) -> None:
         request: Request,
         q: Annotated[str, Query(max_length=500, description="Words to be found in name, description or tags.")] = "",
         limit: Limit = LIMIT,
+        cursor: Cursor = None,
     ) -> Response:
         """What live agents can do."""
-        return page_answer(request, await queries.search_capabilities(q, limit=limit))
+        return page_answer(request, await queries.search_capabilities(q, limit=limit, cursor=cursor))
 
 
 def _add_requests(router: APIRouter, queries: Queries) -> None:

@@ -80,7 +80,7 @@ select
 from (select string_agg(topic || ':' || partition || ':' || next - 1, ',' order by partition) as positions
       from positions where topic = 'agents.events' and next > 0) p
 left join (capabilities c join agents a on a.agent_id = c.agent_id and a.status in ('active', 'busy', 'idle'))
-    on c.words like all ($1::text[])
+    on c.words like all ($1::text[]) and ($3::text is null or (c.agent_id, c.name) > ($3, $4::text))
 order by c.agent_id, c.name
 limit $2
 

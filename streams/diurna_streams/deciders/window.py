@@ -21,9 +21,13 @@ class Window(Generic[Value]):
     young: Map[str, Value] = field(default_factory=lambda: cast("Map[str, Value]", Map()))
     old: Map[str, Value] = field(default_factory=lambda: cast("Map[str, Value]", Map()))
 
-    def get(self, key: str) -> Value | None:
+    def get(self, key: str, now_ms: int) -> Value | None:
+        """What is remembered of a key at `now_ms`: the same whether or not anything else was put in the meantime."""
+        age_ms = now_ms - self.began_ms
+        if age_ms >= 2 * SPAN_MS:
+            return None
         found = self.young.get(key)
-        return self.old.get(key) if found is None else found
+        return self.old.get(key) if found is None and age_ms < SPAN_MS else found
 
     def put(self, key: str, value: Value, now_ms: int) -> Window[Value]:
         """With this key, as of `now_ms`. A key already there keeps its value."""

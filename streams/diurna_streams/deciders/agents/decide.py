@@ -35,7 +35,7 @@ from diurna_schemas.agents import (
 )
 from diurna_schemas.message import Heading
 from diurna_streams.deciders.agents.evolve import evolve
-from diurna_streams.deciders.agents.state import AgentsState, Instance, Pending
+from diurna_streams.deciders.agents.state import AgentsState, Instance, Over, Pending
 from diurna_streams.deciders.rules import Decision
 
 QUEUE_DEPTH_MAX: Final = 10_000
@@ -53,7 +53,7 @@ def decide(state: AgentsState, command: AgentsCommand, heading: Heading) -> Deci
     """Time first, then the command; a command seen before is answered and changes nothing."""
     draft = _Draft(state, command.command_id, max(state.now_ms, heading.now_ms), heading.offset)
     draft.let_time_pass()
-    first_offset = state.seen.get(command.command_id)
+    first_offset = state.seen.get(command.command_id, draft.now_ms)
     if first_offset is not None and not command.is_tick:
         draft.emit(
             AgentCommandRepeated(
@@ -124,7 +124,7 @@ class _Draft:
         agent = self.state.agents.get(command.agent_id)
         if request.target_agent != command.agent_id:
             self._refuse(command, "wrong_target", f"the request is for {request.target_agent}, not {command.agent_id}")
-        elif request.request_id in self.state.requests or self.state.over.get(request.request_id) is not None:
+        elif request.request_id in self.state.requests or self._over(request.request_id) is not None:
             self._refuse(command, "request_exists", f"request {request.request_id} was submitted before")
         elif agent is None or not agent.takes_requests:
             reason = "it never registered" if agent is None else "no live instance takes requests"
@@ -169,8 +169,7 @@ class _Draft:
     def cancel(self, command: CancelRequest) -> None:
         pending = self.state.requests.get(command.request_id)
         if pending is None or pending.request.target_agent != command.agent_id:
-            is_over = self.state.over.get(command.request_id) is not None
-            if is_over:
+            if self._over(command.request_id) is not None:
                 self._refuse(command, "request_over", f"request {command.request_id} is over already")
             else:
                 self._refuse(command, "not_found", f"no request with id {command.request_id!r}")
@@ -324,11 +323,15 @@ class _Draft:
         ids = 2 * (len(self._command_id) + len(request.request_id) + len(request.correlation_id))
         return EVENT_BYTES + ids + 3 * len(request.target_agent) + len(request.source_agent)
 
+    def _over(self, request_id: str) -> Over | None:
+        """What is remembered of a request that ended lately."""
+        return self.state.over.get(request_id, self.now_ms)
+
     def _reject(self, command: SubmitRequest, code: str, error: str) -> None:
         self.emit(RequestRejected(**self._about(command.agent_id), request=command.request, code=code, error=error))
 
     def _record_late(self, command: CompleteRequest) -> None:
-        over = self.state.over.get(command.request_id)
+        over = self._over(command.request_id)
         if over is None:
             self._refuse(command, "not_found", f"no request with id {command.request_id!r}")
             return

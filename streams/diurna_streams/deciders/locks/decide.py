@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final, Literal, TypedDict
 
 from diurna_schemas.locks import (
@@ -61,7 +62,7 @@ def decide(state: LocksState, command: LocksCommand, heading: Heading) -> Decisi
         draft.let_time_pass(None)
         return draft.decision()
     draft.let_time_pass(command.resource_id)
-    first_offset = state.seen.get(command.command_id)
+    first_offset = state.seen.get(command.command_id, draft.now_ms)
     if first_offset is not None:
         draft.repeat(command, first_offset)
         return draft.decision()
@@ -168,20 +169,10 @@ class _Draft:
         )
 
     def release(self, command: ReleaseLock) -> None:
+        """Places in the queue first, so that the lock is not given to one of them."""
         resource = self._resource(command.resource_id)
-        holder = resource.holder
-        if holder is not None and holder.agent_id == command.agent_id and command.lock_id in {None, holder.lock_id}:
-            self._emit(ResourceUnlocked(**self._about_holder(command.resource_id, holder)))
-            self._promote(command.resource_id, phase=1)
-            return
-        waiting = [
-            waiter
-            for waiter in resource.queue
-            if waiter.agent_id == command.agent_id and command.lock_id in {None, waiter.lock_id}
-        ]
-        if not waiting:
-            whose = "" if holder is None else f"; it is locked by {holder.agent_id}"
-            self._refuse(command, "not_holder", f"{command.agent_id} does not hold {command.resource_id}{whose}")
+        holder, is_meant = resource.holder, _is_meant_by(command)
+        waiting = [waiter for waiter in resource.queue if is_meant(waiter)]
         for waiter in waiting:
             self._emit(
                 LockWaitCancelled(
@@ -191,6 +182,12 @@ class _Draft:
                     waited_ms=self.now_ms - waiter.since_ms,
                 )
             )
+        if holder is not None and is_meant(holder):
+            self._emit(ResourceUnlocked(**self._about_holder(command.resource_id, holder)))
+            self._promote(command.resource_id, phase=1)
+        elif not waiting:
+            whose = "" if holder is None else f"; it is locked by {holder.agent_id}"
+            self._refuse(command, "not_holder", f"{command.agent_id} does not hold {command.resource_id}{whose}")
 
     def force_release(self, command: ForceReleaseLock) -> None:
         holder = self._resource(command.resource_id).holder
@@ -321,6 +318,11 @@ def _settled_bytes(resource: Resource) -> int:
     """At most what settling a resource decides: an end for everyone there, and one grant."""
     documents = (len(waiter.reason.encode()) + len(waiter.metadata.encode()) for waiter in resource.queue)
     return EVENT_BYTES * (len(resource.queue) + 2) + max(documents, default=0)
+
+
+def _is_meant_by(command: ReleaseLock) -> Callable[[Holder | Waiter], bool]:
+    """Whether a release is about this lock, or this place in the queue."""
+    return lambda one: one.agent_id == command.agent_id and command.lock_id in {None, one.lock_id}
 
 
 def _as_waiter(command: AcquireLock, now_ms: int) -> Waiter:

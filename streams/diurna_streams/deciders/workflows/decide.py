@@ -60,7 +60,7 @@ def decide(
     _let_time_pass(draft)
     if isinstance(command, TickWorkflows):
         return draft.decision()
-    first_offset = state.seen.get(command.command_id)
+    first_offset = state.seen.get(command.command_id, draft.now_ms)
     if first_offset is not None:
         about = draft.about(command.workflow_id)
         draft.emit(WorkflowCommandRepeated(**about, command_type=command.type_name, first_offset=first_offset))
