@@ -296,7 +296,7 @@ def test_a_number_that_is_not_finite_is_refused_before_anything_is_sent(run: Run
     for words in (("workflow", "fork", "w", "--checkpoint", "c", "--set", "x=1e999"),
                   ("event", "publish", "task.done", "--data", '{"x": NaN}')):  # fmt: skip
         code, _, err = run(*words, api=api)
-        assert (code, "is no JSON" in err) == (1, True)
+        assert (code, "it cannot be written as JSON" in err) == (1, True)
     assert api.asked == []
 
 

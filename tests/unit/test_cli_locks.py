@@ -82,7 +82,7 @@ def test_a_number_that_is_none_is_refused_and_named(
     run: Run, api: ScriptedApi, words: tuple[str, ...], field: str
 ) -> None:
     code, _, err = run("lock", "acquire", "repo:x", *words, api=api)
-    assert (code, err.startswith(f"diurna: {field}: JSON has no such number, got "), api.asked) == (1, True, [])
+    assert (code, err.startswith(f"diurna: {field}: it cannot be written as JSON: "), api.asked) == (1, True, [])
 
 
 def test_whoever_waits_claims_the_lock_when_its_turn_comes(run: Run, api: ScriptedApi) -> None:

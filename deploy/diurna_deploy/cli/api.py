@@ -123,8 +123,6 @@ class Api:
             ) from error
         except httpx.TimeoutException as error:
             raise TimedOut(f"{method} {self.url}{path}", timeout) from error
-        except ValueError as error:
-            raise Refused(f"what is to be sent is no JSON: {error}", code="invalid_input") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise Unavailable(f"{method} {self.url}{path}: {type(error).__name__}: {error}") from error
 
