@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeVar, cast
 
@@ -24,7 +25,8 @@ _SMALL: Final = frozenset({"metadata", "parameters"})
 def json_text(field: str, value: object) -> str:
     """The value as a JSON document.
 
-    Raises `TooLarge` above 256 KiB (16 KiB for metadata and parameters), `InvalidInput` where it is not JSON.
+    Raises `TooLarge` above 256 KiB (16 KiB for metadata and parameters), `InvalidInput` where it is not JSON or a
+    number in it is not finite.
     """
     try:
         document = orjson.dumps(value, option=orjson.OPT_UTC_Z)
@@ -33,6 +35,9 @@ def json_text(field: str, value: object) -> str:
     bytes_max = METADATA_BYTES_MAX if field in _SMALL else PAYLOAD_BYTES_MAX
     if len(document) > bytes_max:
         raise TooLarge(field, len(document), bytes_max)
+    # The encoder writes what is not finite as null: another value, and in an update of a state one that takes away.
+    if b"null" in document and (place := _not_finite(value, field)):
+        raise InvalidInput(place, "a number that is not finite", "JSON has no such number")
     return document.decode()
 
 
@@ -80,3 +85,17 @@ def invalid(error: ValidationError) -> InvalidInput:
 
 def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
+
+
+def _not_finite(value: object, place: str) -> str | None:
+    """Where in a document a number is that is not finite."""
+    match value:
+        case float():
+            return None if math.isfinite(value) else place
+        case Mapping():
+            inner = [(f"{place}.{name}", part) for name, part in cast("Mapping[str, Any]", value).items()]
+        case list() | tuple():
+            inner = [(f"{place}.{at}", part) for at, part in enumerate(cast("list[Any]", value))]
+        case _:
+            return None
+    return next((found for name, part in inner if (found := _not_finite(part, name))), None)

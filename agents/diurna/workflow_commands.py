@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -35,7 +34,7 @@ def json_document(field: str, value: object) -> str:
     """
     if not isinstance(value, Mapping):
         raise InvalidInput(field, value, "a JSON object is expected")
-    text = _finite(field, cast("object", value), json_text(field, dict(cast("Mapping[str, Any]", value))))
+    text = json_text(field, dict(cast("Mapping[str, Any]", value)))
     if is_too_deep(text):
         raise InvalidInput(field, "more", f"at most {DEPTH_MAX} levels of objects and lists are allowed")
     return text
@@ -150,7 +149,7 @@ def ending(
     said = {
         "command_id": command_id,
         "workflow_id": workflow_id,
-        "result": None if result is None else _finite("result", result, json_text("result", result)),
+        "result": None if result is None else json_text("result", result),
         "updates": None if updates is None else json_document("updates", updates),
     }
     size = len((said["result"] or "").encode()) + len((said["updates"] or "").encode())
@@ -206,25 +205,3 @@ def _names(given: Iterable[str]) -> list[str]:
         return list(given)
     except TypeError as error:
         raise InvalidInput("participating_agents", given, "a list of names is expected") from error
-
-
-def _finite(field: str, value: object, text: str) -> str:
-    """The text of a value. Raises `InvalidInput` where a number in it is not finite."""
-    # The encoder writes those as null: in an update that takes a name away, and elsewhere it is another answer.
-    if "null" in text and (place := _not_finite(value, field)):
-        raise InvalidInput(place, "a number that is not finite", "JSON has no such number")
-    return text
-
-
-def _not_finite(value: object, place: str) -> str | None:
-    """Where in a document a number is that is not finite."""
-    match value:
-        case float():
-            return None if math.isfinite(value) else place
-        case Mapping():
-            inner = [(f"{place}.{name}", part) for name, part in cast("Mapping[str, Any]", value).items()]
-        case list() | tuple():
-            inner = [(f"{place}.{at}", part) for at, part in enumerate(cast("list[Any]", value))]
-        case _:
-            return None
-    return next((found for name, part in inner if (found := _not_finite(part, name))), None)

@@ -119,6 +119,13 @@ def test_what_is_no_json_is_refused() -> None:
         json_text("metadata", {"x": "y" * 17_000})
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_a_number_that_is_not_finite_is_refused_where_it_stands(number: float) -> None:
+    assert json_text("payload", {"x": [None, "null", 1.5]}) == '{"x":[null,"null",1.5]}'
+    with pytest.raises(InvalidInput, match=r"payload\.x\.1\.y: JSON has no such number"):
+        json_text("payload", {"x": [None, {"y": number}]})
+
+
 @pytest.mark.parametrize(
     ("status", "problem", "expected"),
     [
