@@ -71,6 +71,11 @@ class MemoryReads:
             return None
         return opened(found[0]), opened(found[1])
 
+    async def driven_type(self, workflow_id: str) -> str | None:
+        """The type of a workflow that a graph drives."""
+        found = self.tables.workflows.get(workflow_id)
+        return None if found is None or self.tables.checkpoint_threads.get(workflow_id) is None else found.workflow_type
+
     async def ended_workflows(self, before_ms: int, limit: int) -> list[str]:
         """Workflows that were over by a time, those that ended first."""
         return self.workflows.ended(before_ms, limit)

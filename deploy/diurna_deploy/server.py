@@ -78,6 +78,10 @@ class Lookups:
             return None
         return opened(workflow), opened(taken)
 
+    async def driven_type(self, workflow_id: str) -> str | None:
+        """The type of a workflow that a graph drives."""
+        return await WorkflowQueries(self.queries).driven_type(workflow_id)
+
     async def ended_workflows(self, before_ms: int, limit: int) -> list[str]:
         """Workflows that were over by a time, those that ended first."""
         return await WorkflowQueries(self.queries).ended(before_ms, limit=limit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from diurna_projections import documents, paging
 from diurna_projections.documents import Document
@@ -69,6 +69,11 @@ class WorkflowQueries:
         rows = await self._queries.database.fetch(_SQL["statistics"])
         found = [documents.statistics_document(row) for row in _mappings(rows) if row["workflow_type"] is not None]
         return Page(found, (rows[0]["positions"] if rows else None) or "")
+
+    async def driven_type(self, workflow_id: str) -> str | None:
+        """The type of a workflow that a graph drives, whose checkpoints are kept; none of any other."""
+        row = await self._queries.database.row(_SQL["driven_type"], workflow_id)
+        return None if row is None else cast("str", row["workflow_type"])
 
     async def ended(self, before_ms: int, *, limit: int) -> list[str]:
         """The ids of workflows that ended before a time, those that ended first."""

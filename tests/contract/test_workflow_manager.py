@@ -17,6 +17,7 @@ from diurna_schemas.errors import Conflict, InvalidInput, NotFound, Refused
 from diurna_schemas.shapes import AgentRequestEvent
 from diurna_schemas.workflows import DecideApproval, PauseWorkflow, ResumeWorkflow
 from diurna_workflows import KafkaCheckpointSaver, WorkflowManager
+from diurna_workflows.orchestrator import execute_task
 from diurna_workflows.policy import Decision
 from support.savers import Savers
 from support.scripted_team import ScriptedTeam, scripted_team
@@ -230,6 +231,33 @@ async def test_a_fork_goes_its_own_way_from_a_checkpoint_and_leaves_the_original
     assert without_id(forked) == {**without_id(final), "deploy_to": "/srv/other"}
     assert [request.request_type for request in office.asked(forked_id)] == ["deploy_service"]
     assert await (await manager.resume(workflow_id)) == final
+
+
+async def test_a_fork_begins_before_the_step_that_is_named(office: Office) -> None:
+    manager, _ = await office.manager()
+    workflow_id, forked_id = new_workflow(), new_workflow()
+    final = await manager.run("pr_deployment", workflow_id, INPUT)
+    changed = {"partial_results": {"input": {"deploy_to": "/srv/other"}}}
+    source = {"workflow_id": workflow_id, "checkpoint": "test", "set": changed}
+    payload = {"workflow_type": "pr_deployment", "workflow_id": forked_id, "fork_of": source}
+    forked = await execute_task(payload, manager=manager)
+    assert without_id(forked) == {**without_id(final), "deploy_to": "/srv/other"}
+    asked = [request.request_type for request in office.asked(forked_id)]
+    assert asked == ["run_pipeline", "deploy_service"]
+    assert await execute_task(payload, manager=manager) == forked
+    assert len(office.asked(forked_id)) == len(asked), "a fork that is asked for again is the same fork"
+
+
+async def test_a_fork_that_cannot_be_names_what_is_wrong(office: Office) -> None:
+    manager, _ = await office.manager()
+    workflow_id = new_workflow()
+    await manager.run("pr_deployment", workflow_id, INPUT)
+    with pytest.raises(NotFound, match="'cook'"):
+        await manager.fork(workflow_id, new_workflow(), before="cook")
+    with pytest.raises(InvalidInput, match=r"updates\.branch: the state holds agent_assignments, "):
+        await manager.fork(workflow_id, new_workflow(), before="test", updates={"branch": "fix"})
+    with pytest.raises(InvalidInput, match=r"updates\.partial_results: .* cannot be taken away"):
+        await manager.fork(workflow_id, new_workflow(), before="test", updates={"partial_results": {"review": None}})
 
 
 async def test_a_fork_of_a_workflow_at_work_asks_anew(office: Office) -> None:

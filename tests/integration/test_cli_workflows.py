@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -9,6 +11,7 @@ import pytest
 
 from diurna import WorkflowStateManager
 from diurna.settings import ClientSettings
+from diurna_agents.demo_repository import make_demo_repository
 from support.workflow_contract import Managers
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -41,6 +44,26 @@ async def test_the_command_line_shows_forks_and_restores(diurna: Any, managers: 
         assert found.metadata["forked_from"]["checkpoint_id"] == first
         shown = command(diurna, "show", forked["workflow_id"])
         assert shown["state_data"] == found.state_data
+
+
+def test_a_workflow_the_orchestrator_drives_is_forked_at_a_step(diurna: Any, tmp_path: Path) -> None:
+    make_demo_repository(tmp_path / "service", variant="good")
+    site, other = tmp_path / "site", tmp_path / "other"
+    where = ("--repo", str(tmp_path / "service"), "--site", str(site))
+    workflow_id = command(diurna, "start", "parallel_docs", *where)["workflow_id"]
+    done = diurna.run("workflow", "fork", workflow_id)
+    assert (done.returncode, "--checkpoint STEP" in done.stderr) == (1, True)
+    forked_id = f"fork-{uuid.uuid4()}"
+    changed = ("--set", f"partial_results.input.site={other}", "--id", forked_id)
+    end = command(diurna, "fork", workflow_id, "--checkpoint", "merge", *changed)
+    assert (end["workflow_id"], end["status"]) == (forked_id, "documented")
+    assert command(diurna, "show", forked_id)["status"] == "completed"
+    published = {path.relative_to(site) for path in site.rglob("*.md")}
+    assert {path.relative_to(other) for path in other.rglob("*.md")} == published != set()
+    asked = diurna.json("request", "list", "--correlation-id", forked_id)
+    assert [one["request_type"] for one in asked if one["target_agent"] == "documentation"] == ["merge_docs"]
+    nowhere = diurna.run("workflow", "fork", workflow_id, "--checkpoint", "cook")
+    assert (nowhere.returncode, "'cook'" in nowhere.stdout) == (1, True)
 
 
 async def test_the_command_line_refuses_what_cannot_be(diurna: Any, managers: Managers) -> None:

@@ -138,6 +138,7 @@ class Reader:
         if document.endswith("restore-and-fork.md"):
             workflow_id, checkpoint_id = self.changed_workflow
             line = line.replace("WORKFLOW_ID", workflow_id).replace("CHECKPOINT_ID", checkpoint_id)
+            line = line.replace("DEPLOYMENT_ID", self.shown_workflow) if "DEPLOYMENT_ID" in line else line
         if "WORKFLOW_ID" in line or "CORRELATION_ID" in line:
             is_decided_by_it = any(f" {verb} " in line for verb in ("approve", "reject", "cancel"))
             workflow_id = self.waiting_workflow() if is_decided_by_it else self.shown_workflow

@@ -7,7 +7,7 @@ goes on from the last checkpoint, whoever made it. So two workers at one workflo
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
@@ -50,14 +50,22 @@ class Snapshot(Protocol):
     @property
     def next(self) -> tuple[str, ...]: ...
 
+    @property
+    def config(self) -> RunnableConfig: ...
+
 
 class Graph(Protocol):
     """A compiled graph."""
 
     @property
+    def nodes(self) -> Mapping[str, Any]: ...
+
+    @property
     def astream(self) -> Callable[..., AsyncIterator[Any]]: ...
 
     async def aget_state(self, config: RunnableConfig) -> Snapshot: ...
+
+    def aget_state_history(self, config: RunnableConfig) -> AsyncIterator[Snapshot]: ...
 
     async def aupdate_state(
         self, config: RunnableConfig, values: Any, as_node: str | None = None

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from diurna_schemas.errors import Conflict, DiurnaError, InvalidInput, Refused
+from diurna_schemas.errors import Conflict, DiurnaError, InvalidInput, NotFound, Refused
 from diurna_schemas.ids import checked_id
+from diurna_schemas.merge_patch import merged
 from diurna_schemas.workflows import CancelWorkflow, WorkflowCancelled
 from diurna_workflows.approvals import BusDesk, Desk, Matter, ReadDecision, decided_by_people
 from diurna_workflows.definitions import DEFINITIONS, Definition, load_all
-from diurna_workflows.driving import PATIENCE_SECONDS, Step, config_of, drive, found_state, state_of
+from diurna_workflows.driving import PATIENCE_SECONDS, Graph, Step, config_of, drive, found_state, state_of
 from diurna_workflows.forking import fork_thread
 from diurna_workflows.journal import LogJournal, named_id
 from diurna_workflows.observed import counted_run
@@ -140,13 +141,15 @@ class WorkflowManager:
         new_workflow_id: str,
         *,
         checkpoint_id: str | None = None,
+        before: str | None = None,
         updates: Mapping[str, Any] | None = None,
     ) -> asyncio.Task[JsonObject]:
         """Goes on with a copy of a workflow from one of its checkpoints, the last unless told otherwise.
 
-        The copy has an id of its own, asks the agents anew, and has `updates` in its state; the original is left as it
-        is. A fork that was interrupted is gone on with. Raises `NotFound` where there is no such workflow or
-        checkpoint, `Conflict` where there is nothing left to do, or the new id has a thread that is no such fork.
+        `before` names the step that comes next there: the last time it did. The copy has an id of its own, asks the
+        agents anew, and has `updates` in its state, a JSON Merge Patch; the original is left as it is. A fork that was
+        interrupted is gone on with. Raises `NotFound` where there is no such workflow, checkpoint or step, `Conflict`
+        where there is nothing left to do, or the new id has a thread that is no such fork.
         """
         checked_id("workflow_id", workflow_id)
         checked_id("new_workflow_id", new_workflow_id)
@@ -154,20 +157,21 @@ class WorkflowManager:
         begun = await found_state(saver, new_workflow_id)
         if begun is None or begun["task_id"] == workflow_id:  # not there, or copied and not yet told what is different
             state = await state_of(saver, workflow_id, checkpoint_id)
-            graph = self._definition(str(state["workflow_type"])).build(
-                self._bus,
-                journal=LogJournal(self._connection, new_workflow_id),
-                desk=BusDesk(self._bus),
-                locks=self._locks,
-                checkpointer=saver,
-            )
+            graph = self._graph(str(state["workflow_type"]), new_workflow_id)
+            if before is not None:
+                checkpoint_id = await _checkpoint_before(graph, workflow_id, before)
+                state = await state_of(saver, workflow_id, checkpoint_id)
             if not (await graph.aget_state(config_of(workflow_id, checkpoint_id))).next:
                 raise Conflict(f"workflow {workflow_id!r} has nothing left to do there: fork an earlier checkpoint")
-            changed = _of_fork(updates or {}, workflow_id, new_workflow_id)
+            changed = _of_fork(state, updates or {}, workflow_id, new_workflow_id)
             await fork_thread(graph, saver, workflow_id, new_workflow_id, checkpoint_id=checkpoint_id, updates=changed)
         elif begun["partial_results"].get(FORKED_FROM) != workflow_id:
             raise Conflict(f"workflow {new_workflow_id!r} is there already, and is no fork of {workflow_id!r}")
         return await self.resume(new_workflow_id)
+
+    def has_step(self, workflow_type: str, step: str) -> bool:
+        """Whether workflows of a type have a step of this name. Raises `InvalidInput` where there is no such type."""
+        return step in self._graph(workflow_type, "").nodes
 
     async def cancel(self, workflow_id: str, *, cancelled_by: str = "unknown", reason: str = "") -> None:
         """Writes down that the workflow is no longer wanted; whoever runs it hears that and stops."""
@@ -192,6 +196,16 @@ class WorkflowManager:
         if definition is None:
             raise InvalidInput("workflow_type", workflow_type, f"known types are {', '.join(self.types())}")
         return definition
+
+    def _graph(self, workflow_type: str, workflow_id: str) -> Graph:
+        """The graph of a workflow, to look at its checkpoints or to copy them."""
+        return self._definition(workflow_type).build(
+            self._bus,
+            journal=LogJournal(self._connection, workflow_id),
+            desk=BusDesk(self._bus),
+            locks=self._locks,
+            checkpointer=self._checkpointer,
+        )
 
     def _keeper(self) -> KafkaCheckpointSaver:
         if self._checkpointer is None:
@@ -291,12 +305,29 @@ async def _ask_people(desk: Desk, journal: LogJournal, matter: JsonObject) -> Js
     return (await decided_by_people(desk, journal, Matter.from_json(matter))).as_json()
 
 
-def _of_fork(updates: Mapping[str, Any], workflow_id: str, new_workflow_id: str) -> JsonObject:
-    results: object = updates.get("partial_results", {})
+async def _checkpoint_before(graph: Graph, workflow_id: str, step: str) -> str:
+    """The last checkpoint at which this step came next. Raises `NotFound` where it never did."""
+    async for snapshot in graph.aget_state_history(config_of(workflow_id)):
+        if step in snapshot.next:
+            return str(snapshot.config.get("configurable", {})["checkpoint_id"])
+    raise NotFound(f"step of workflow {workflow_id}", step)
+
+
+def _of_fork(state: JsonObject, updates: Mapping[str, Any], workflow_id: str, new_workflow_id: str) -> JsonObject:
+    """What the graph is given: objects as they are with the patch merged in, for the graph itself merges one level."""
+    unknown = next((name for name in updates if name not in state), None)
+    if unknown is not None:
+        raise InvalidInput(f"updates.{unknown}", updates[unknown], f"the state holds {', '.join(sorted(state))}")
+    for name, value in updates.items():
+        inner = cast("JsonObject", value) if isinstance(value, dict) else {"": value}
+        if None in inner.values():
+            raise InvalidInput(f"updates.{name}", inner, "what a graph has in its state cannot be taken away")
+    changed = merged(state, updates)
+    results: object = changed.get("partial_results", {})
     if not isinstance(results, dict):
         raise InvalidInput("updates.partial_results", results, "an object")
     return {
-        **updates,
+        **{name: changed.get(name) for name in updates},
         "task_id": new_workflow_id,
         "partial_results": {**cast("JsonObject", results), FORKED_FROM: workflow_id},
     }

@@ -14,18 +14,40 @@ from diurna_workflows.manager import WorkflowManager
 from diurna_workflows.state import JsonObject
 
 
+class ForkOf(Payload):
+    """Which workflow is gone on with as a copy, from where, and what is different in it (a JSON Merge Patch).
+
+    `checkpoint` is the name of a step, whose last beginning is meant, or the id of a checkpoint of the graph.
+    """
+
+    workflow_id: Id
+    checkpoint: Id
+    set: dict[str, Any] = Field(default_factory=dict[str, Any])
+
+
 class ExecuteTask(Payload):
-    """What `execute_task` takes: which workflow to run, under which id, and on what."""
+    """What `execute_task` takes: which workflow to run, under which id, and on what, or as a copy of which other."""
 
     workflow_type: Name
     workflow_id: Id = Field(default_factory=lambda: str(uuid.uuid4()))
     input: dict[str, Any] = Field(default_factory=dict[str, Any])
+    fork_of: ForkOf | None = None
 
 
 async def execute_task(payload: Mapping[str, object], *, manager: WorkflowManager) -> JsonObject:
-    """Runs a workflow and answers its final result."""
+    """Runs a workflow, or a fork of one, and answers its final result."""
     task = validated(ExecuteTask, payload)
-    return await manager.run(task.workflow_type, task.workflow_id, task.input)
+    if (source := task.fork_of) is None:
+        return await manager.run(task.workflow_type, task.workflow_id, task.input)
+    is_step = manager.has_step(task.workflow_type, source.checkpoint)
+    forked = await manager.fork(
+        source.workflow_id,
+        task.workflow_id,
+        checkpoint_id=None if is_step else source.checkpoint,
+        before=source.checkpoint if is_step else None,
+        updates=source.set,
+    )
+    return await manager.until_end(forked)
 
 
 def running_workflows(manager: WorkflowManager) -> dict[str, object]:

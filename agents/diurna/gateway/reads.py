@@ -38,6 +38,10 @@ class Reads(Protocol):
         """A workflow, and a checkpoint of it with its state."""
         ...
 
+    async def driven_type(self, workflow_id: str) -> str | None:
+        """The type of a workflow that a graph drives, whose checkpoints are kept; none of any other."""
+        ...
+
     async def ended_workflows(self, before_ms: int, limit: int) -> list[str]:
         """Workflows that were over by a time, those that ended first."""
         ...

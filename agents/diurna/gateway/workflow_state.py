@@ -13,7 +13,8 @@ from diurna import workflow_commands as commands
 from diurna.commands import Answer
 from diurna.documents import json_object, validated
 from diurna.gateway.reads import looked_up
-from diurna.gateway.routing import Body, Gateway, answer, command_id, has_key, location, takes
+from diurna.gateway.routing import Body, Gateway, also, answer, command_id, has_key, location, takes
+from diurna.gateway.workflows import WorkflowBody, driven
 from diurna.problems import body_of
 from diurna.workflow_retention import age_ms, remove
 from diurna_schemas.errors import InvalidInput
@@ -76,7 +77,10 @@ class RestoreBody(Body):
 
 
 class ForkBody(Body):
-    """From which checkpoint a new workflow begins, and what is to be different in it (a JSON Merge Patch)."""
+    """From which checkpoint a new workflow begins, and what is to be different in it (a JSON Merge Patch).
+
+    Of a workflow that the orchestrator drives also the name of a step, or a checkpoint of its graph.
+    """
 
     checkpoint_id: Id
     set: JsonObject = Field(default_factory=dict[str, Any])
@@ -202,17 +206,33 @@ def _add_checkpoints(router: APIRouter, gateway: Gateway) -> None:
         data = json_object(found.event.data) if isinstance(found.event, WorkflowRestored) else {}
         return _told(found, workflow_id, checkpoint_id=given.checkpoint_id, data=data)
 
-    @router.post("/workflows/{workflow_id}/fork", status_code=201, tags=["workflows"], openapi_extra=takes(ForkBody))
+    @router.post(
+        "/workflows/{workflow_id}/fork",
+        status_code=201,
+        tags=["workflows"],
+        responses=also(202, "Accepted"),
+        openapi_extra=takes(ForkBody),
+    )
     async def fork(request: Request, workflow_id: str) -> Response:
-        """Begins a new workflow where a checkpoint was taken. The other one is left as it is, and may be over."""
+        """Begins a new workflow where a checkpoint was taken. The other one is left as it is, and may be over.
+
+        202 where a graph drives it: the orchestrator goes on with a copy from before the step that `checkpoint_id`
+        names, or from that checkpoint of the graph.
+        """
         given = validated(ForkBody, await body_of(request))
         checked_id("workflow_id", workflow_id)
+        forked_id = commands.part_of_a_path("workflow_id", given.workflow_id or _new_id(request))
 
         async def look(checkpoint_id: str) -> tuple[JsonObject, JsonObject] | None:
             return await gateway.reads.checkpoint(workflow_id, checkpoint_id)
 
+        if await look(given.checkpoint_id) is None:
+            workflow_type = await gateway.reads.driven_type(workflow_id)
+            if workflow_type is not None:
+                fork_of = {"workflow_id": workflow_id, "checkpoint": given.checkpoint_id, "set": given.set}
+                body = WorkflowBody(workflow_type=workflow_type)
+                return await driven(gateway, request, body, forked_id, fork_of=fork_of)
         source, taken = await looked_up("checkpoint", given.checkpoint_id, look)
-        forked_id = given.workflow_id or _new_id(request)
         command = commands.fork_of(command_id(request), forked_id, source, taken, given.set)
         found = await _decided(gateway, request, command)
         origin = {"workflow_id": workflow_id, "checkpoint_id": given.checkpoint_id, "version": taken["version"]}

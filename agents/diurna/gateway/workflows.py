@@ -90,24 +90,7 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
         if given.workflow_id is not None:
             part_of_a_path("workflow_id", given.workflow_id)
         workflow_id = given.workflow_id or (command_id(request) if has_key(request) else str(uuid.uuid4()))
-        asked = validated(
-            AgentRequestEvent,
-            {
-                "request_id": command_id_of("workflow.start", workflow_id),
-                "source_agent": given.source_agent,
-                "target_agent": ORCHESTRATOR,
-                "request_type": AgentRequestType.EXECUTE_TASK,
-                "payload": {
-                    "workflow_type": given.workflow_type,
-                    "workflow_id": workflow_id,
-                    "input": given.input,
-                },
-                "timeout_seconds": given.timeout_seconds,
-                "correlation_id": given.correlation_id or workflow_id,
-            },
-        )
-        traceparent = request.headers.get("traceparent")
-        return await submitted(gateway, asked, traceparent=traceparent, workflow_id=workflow_id)
+        return await driven(gateway, request, given, workflow_id)
 
     @router.post(
         "/workflows/{workflow_id}/approvals", status_code=201, tags=["workflows"], openapi_extra=takes(ApprovalBody)
@@ -140,6 +123,28 @@ def add_routes(router: APIRouter, gateway: Gateway) -> None:
     async def reject(request: Request, approval_id: str) -> Response:
         """Says no to what a workflow waits for."""
         return await _decide(gateway, request, approval_id, is_approved=False)
+
+
+async def driven(gateway: Gateway, request: Request, given: WorkflowBody, workflow_id: str, **more: Any) -> Response:
+    """Has the orchestrator run a workflow; `more` goes into what it is asked."""
+    asked = validated(
+        AgentRequestEvent,
+        {
+            "request_id": command_id_of("workflow.start", workflow_id),
+            "source_agent": given.source_agent,
+            "target_agent": ORCHESTRATOR,
+            "request_type": AgentRequestType.EXECUTE_TASK,
+            "payload": {
+                "workflow_type": given.workflow_type,
+                "workflow_id": workflow_id,
+                "input": given.input,
+                **more,
+            },
+            "timeout_seconds": given.timeout_seconds,
+            "correlation_id": given.correlation_id or workflow_id,
+        },
+    )
+    return await submitted(gateway, asked, traceparent=request.headers.get("traceparent"), workflow_id=workflow_id)
 
 
 def _either(*models: type[Body]) -> dict[str, Any]:

@@ -54,7 +54,8 @@ def checkpoint_id_of(api: Api, workflow_id: str, given: str | None) -> str:
         return given
     found = cast("list[dict[str, Any]]", api.get(f"/workflows/{part(workflow_id)}/checkpoints", limit=1))
     if not found:
-        raise Refused(f"workflow {workflow_id} has no checkpoint", code="checkpoint_not_found")
+        hint = "one that the orchestrator drives is forked at a step: --checkpoint STEP"
+        raise Refused(f"workflow {workflow_id} has no checkpoint; {hint}", code="checkpoint_not_found")
     return str(found[0]["checkpoint_id"])
 
 

@@ -9,6 +9,8 @@ import typer
 
 from diurna_deploy.cli.session import Session, json_object
 
+Follow = Annotated[bool, typer.Option("--follow/--no-follow", help="Show the events, wait for the end.")]
+
 _URL_MARKS: Final = ("://", "git@")
 _NEEDED: Final[dict[str, tuple[str, ...]]] = {
     "pr_deployment": ("repo", "base", "head", "deploy_to"),
@@ -65,7 +67,7 @@ def start_workflow(  # one option a line: this is the command's whole outside
         str,
         typer.Option("--input", help="More input as a JSON object, such as health or test_command; @FILE reads it."),
     ] = "{}",
-    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the events, wait for the end.")] = True,
+    follow: Follow = True,
 ) -> None:
     """Starts a workflow; following it, exits 0 when it came to its good end, 1 when it was refused or failed."""
     given = {
@@ -88,7 +90,7 @@ def start_workflow(  # one option a line: this is the command's whole outside
     if not follow:
         session.show(started, lambda: session.fields(started))
         return
-    _follow(session, started)
+    follow_to_its_end(session, started)
 
 
 def _started(session: Session, workflow_type: str, options: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
@@ -104,7 +106,8 @@ def _started(session: Session, workflow_type: str, options: dict[str, Any], more
     return answer
 
 
-def _follow(session: Session, started: dict[str, Any]) -> None:
+def follow_to_its_end(session: Session, started: dict[str, Any]) -> None:
+    """Shows the events of what the orchestrator drives as they come, and its end; exits 1 where that is no good one."""
     from diurna_deploy.following import end_of, follow_workflow
     from diurna_deploy.narration import line, progress
 

@@ -8,7 +8,7 @@ import typer
 
 from diurna_deploy.cli.completing import ids
 from diurna_deploy.cli.session import Session, command, group
-from diurna_deploy.cli.workflow_start import start_workflow
+from diurna_deploy.cli.workflow_start import Follow, follow_to_its_end, start_workflow
 
 app = group("Start a workflow, watch it, decide what it asks, take it back to a checkpoint, fork it.")
 WorkflowId = Annotated[str, typer.Argument(help="The workflow's id.", autocompletion=ids("/workflows", "workflow_id"))]
@@ -65,7 +65,7 @@ def workflow_checkpoints(
 
     found = session.api.get(f"/workflows/{part(workflow_id)}/checkpoints", limit=limit)
     columns = ("checkpoint_id", "step_name", "agent_id", "version", "created_at", "data")
-    session.rows(found, columns, nothing="No checkpoint.")
+    session.rows(found, columns, nothing="No checkpoint. What the orchestrator drives is forked at a step's name.")
 
 
 @command(app, "restore")
@@ -96,7 +96,14 @@ def fork_workflow(
     session: Session,
     workflow_id: WorkflowId,
     *,
-    checkpoint: Checkpoint = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            "--checkpoint",
+            help="The checkpoint's id [default: the newest]; where the orchestrator drives the workflow, the step that "
+            "is done again, and all after it.",
+        ),
+    ] = None,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -106,8 +113,12 @@ def fork_workflow(
         ),
     ] = None,
     new_id: Annotated[str | None, typer.Option("--id", help="The new workflow's id [default: a new one].")] = None,
+    follow: Follow = True,
 ) -> None:
-    """Begins a new workflow where a checkpoint was taken; the other one stays as it is, and may be over."""
+    """Begins a new workflow where a checkpoint was taken; the other one stays as it is, and may be over.
+
+    One that the orchestrator drives begins before the step you name, and is driven on from there: you see it go on.
+    """
     from diurna_deploy.cli.api import part
     from diurna_deploy.cli.wire import changes_of, checkpoint_id_of
 
@@ -116,6 +127,9 @@ def fork_workflow(
     if new_id is not None:
         body["workflow_id"] = new_id
     answer = session.api.post(f"/workflows/{part(workflow_id)}/fork", body)
+    if "request_id" in answer and follow:
+        follow_to_its_end(session, answer)
+        return
     words = f"forked {workflow_id} at {body['checkpoint_id']}: {answer['workflow_id']} at {answer['position']}"
     session.show(answer, lambda: session.say(words))
 

@@ -24,3 +24,7 @@ order by s.workflow_type collate "C"
 
 -- name: ended
 select workflow_id from workflows where completed_at_ms <= $1 order by completed_at_ms, workflow_id limit $2
+
+-- name: driven_type
+select w.workflow_type from workflows w join checkpoint_threads t on t.thread_id = w.workflow_id
+where w.workflow_id = $1
