@@ -83,9 +83,13 @@ def validated(model: type[PayloadType], payload: Mapping[str, object]) -> Payloa
 def _fields(place: Iterable[int | str], payload: object) -> list[str]:
     """The parts of a place that lead into the payload. Of a union, the member that does not fit is named there too."""
     found: list[str] = []
-    for part in place:
+    *way, last = place
+    for at, part in enumerate((*way, last)):
         if isinstance(payload, Mapping):
-            payload = cast("Mapping[object, object]", payload).get(part)
+            inner = cast("Mapping[object, object]", payload)
+            if part not in inner and at < len(way):
+                continue
+            payload = inner.get(part)
         elif isinstance(payload, list | tuple) and isinstance(part, int):
             payload = cast("list[object]", payload)[part]
         else:

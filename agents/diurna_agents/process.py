@@ -74,8 +74,7 @@ async def run(
     words = tuple(str(word) for word in command)
     started = time.monotonic()
     kept = _Kept(output_bytes_max)
-    process, reader, transport = await _start(words, cwd, environment)
-    drain = asyncio.create_task(_drain(reader, kept))
+    process, output = await _start(words, cwd, environment, kept)
     timed_out = False
     try:
         with contextlib.suppress(OSError):
@@ -88,22 +87,55 @@ async def run(
             exit_code = await _stop(process)
         duration_ms = round((time.monotonic() - started) * 1000)
         # A grandchild may hold the pipe open; what it still has to say is not waited for.
-        await asyncio.wait({drain}, timeout=_DRAIN_SECONDS)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_DRAIN_SECONDS):
+                await output.ended.wait()
     finally:
         _kill_group(process.pid)
         if process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await asyncio.shield(process.wait())
-        drain.cancel()
-        transport.close()
-    output = kept.text()
-    return Finished(words, exit_code, output, kept.bytes_cut, duration_ms, timed_out)
+        output.close()
+    return Finished(words, exit_code, kept.text(), kept.bytes_cut, duration_ms, timed_out)
+
+
+class _Output:
+    """Reads what a process says as it comes, and owns the pipe's end.
+
+    A transport would close it twice: uvloop's closes the descriptor and then the file it was given, and in between
+    another thread may have opened something under the same number.
+    """
+
+    def __init__(self, descriptor: int, kept: _Kept) -> None:
+        self.ended = asyncio.Event()
+        self._descriptor = descriptor
+        self._kept = kept
+        self._loop = asyncio.get_running_loop()
+        os.set_blocking(descriptor, False)
+        self._loop.add_reader(descriptor, self._read)
+
+    def _read(self) -> None:
+        try:
+            chunk = os.read(self._descriptor, _CHUNK_BYTES)
+        except BlockingIOError:
+            return
+        if chunk:
+            self._kept.add(chunk)
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Reads no more."""
+        if not self.ended.is_set():
+            self.ended.set()
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
 
 
 async def _start(
-    words: tuple[str, ...], cwd: Path, environment: Mapping[str, str]
-) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.ReadTransport]:
+    words: tuple[str, ...], cwd: Path, environment: Mapping[str, str], kept: _Kept
+) -> tuple[asyncio.subprocess.Process, _Output]:
     # A pipe of our own: waiting for the process must not wait for those who inherited its output.
     read_end, write_end = os.pipe()
     try:
@@ -124,16 +156,7 @@ async def _start(
         raise
     finally:
         os.close(write_end)
-    reader = asyncio.StreamReader()
-    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(read_end, "rb", buffering=0)
-    )
-    return process, reader, transport
-
-
-async def _drain(reader: asyncio.StreamReader, kept: _Kept) -> None:
-    while chunk := await reader.read(_CHUNK_BYTES):
-        kept.add(chunk)
+    return process, _Output(read_end, kept)
 
 
 async def _stop(process: asyncio.subprocess.Process) -> int:

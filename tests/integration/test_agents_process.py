@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
@@ -95,3 +96,10 @@ async def test_a_program_that_is_not_there_is_an_error_of_ours(tmp_path: Path):
 async def test_a_child_ended_by_a_signal_says_which(tmp_path: Path):
     done = await python("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", tmp_path)
     assert done.exit_code == -11
+
+
+async def test_no_descriptor_is_closed_twice(tmp_path: Path):
+    """In between it may have become another thread's, who then has a bad one, or the loop's, which ends the process."""
+    crowd = [sys.executable, str(Path(__file__).parents[1] / "support" / "descriptors_process.py")]
+    done = await process.run(crowd, cwd=tmp_path, timeout_seconds=120, environment=os.environ)
+    assert (done.exit_code, done.output) == (0, "0\n"), done.output
