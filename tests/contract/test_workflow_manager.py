@@ -256,8 +256,8 @@ async def test_a_fork_that_cannot_be_names_what_is_wrong(office: Office) -> None
         await manager.fork(workflow_id, new_workflow(), before="cook")
     with pytest.raises(InvalidInput, match=r"updates\.branch: the state holds agent_assignments, "):
         await manager.fork(workflow_id, new_workflow(), before="test", updates={"branch": "fix"})
-    with pytest.raises(InvalidInput, match=r"updates\.partial_results: .* cannot be taken away"):
-        await manager.fork(workflow_id, new_workflow(), before="test", updates={"partial_results": {"review": None}})
+    with pytest.raises(InvalidInput, match=r"updates\.started_at: .* cannot be taken away"):
+        await manager.fork(workflow_id, new_workflow(), before="test", updates={"started_at": None})
 
 
 async def test_a_fork_of_a_workflow_at_work_asks_anew(office: Office) -> None:

@@ -55,13 +55,16 @@ def test_a_workflow_the_orchestrator_drives_is_forked_at_a_step(diurna: Any, tmp
     assert (done.returncode, "--checkpoint STEP" in done.stderr) == (1, True)
     forked_id = f"fork-{uuid.uuid4()}"
     changed = ("--set", f"partial_results.input.site={other}", "--id", forked_id)
-    end = command(diurna, "fork", workflow_id, "--checkpoint", "merge", *changed)
+    end = command(diurna, "fork", workflow_id, "--checkpoint", "api_docs", *changed)
     assert (end["workflow_id"], end["status"]) == (forked_id, "documented")
     assert command(diurna, "show", forked_id)["status"] == "completed"
     published = {path.relative_to(site) for path in site.rglob("*.md")}
     assert {path.relative_to(other) for path in other.rglob("*.md")} == published != set()
     asked = diurna.json("request", "list", "--correlation-id", forked_id)
-    assert [one["request_type"] for one in asked if one["target_agent"] == "documentation"] == ["merge_docs"]
+    assert sum(one["target_agent"] == "documentation" for one in asked) == 4, "three documents, and their site"
+    # After three steps side by side only this is left; their drafts are of the other workflow, and it says so.
+    late = diurna.run("workflow", "fork", workflow_id, "--checkpoint", "merge")
+    assert (late.returncode, "no draft with id" in late.stdout) == (1, True)
     nowhere = diurna.run("workflow", "fork", workflow_id, "--checkpoint", "cook")
     assert (nowhere.returncode, "'cook'" in nowhere.stdout) == (1, True)
 

@@ -67,10 +67,6 @@ class Graph(Protocol):
 
     def aget_state_history(self, config: RunnableConfig) -> AsyncIterator[Snapshot]: ...
 
-    async def aupdate_state(
-        self, config: RunnableConfig, values: Any, as_node: str | None = None
-    ) -> RunnableConfig: ...
-
 
 async def drive(
     graph: Graph,

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from diurna_schemas.errors import InvalidInput
+from diurna_schemas.merge_patch import merged
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
@@ -12,50 +16,58 @@ if TYPE_CHECKING:
 
 
 _GIVEN: Final = "__start__"
-_INPUT: Final = "__input__"
-"""LangGraph's names: of the channel that holds what a run is given, and of whoever gives it."""
-
-
-class ChangesState(Protocol):
-    """A compiled graph, as far as a fork needs it."""
-
-    async def aupdate_state(
-        self, config: RunnableConfig, values: Any, as_node: str | None = None
-    ) -> RunnableConfig: ...
+"""LangGraph's name for the channel that holds what a run is given, until its first step."""
 
 
 async def fork_thread(
-    graph: ChangesState,
     saver: KafkaCheckpointSaver,
     source_thread_id: str,
     target_thread_id: str,
     *,
     checkpoint_id: str | None = None,
     updates: Mapping[str, Any] | None = None,
-    as_node: str | None = None,
 ) -> RunnableConfig:
     """Copies a thread up to a checkpoint, the last one unless told otherwise, and returns where to go on from.
 
-    `updates` are given to the graph as if `as_node`, by default the node that ran last, had returned them: so it goes
-    on as it would after that. `await graph.ainvoke(None, config)` continues the copy; the original is left as it is.
+    `updates` are a JSON Merge Patch of the state there. What comes next is what came next in the original, however many
+    nodes had run side by side: a graph that is told of an update asks which of them it should be from.
+    `await graph.ainvoke(None, config)` continues the copy; the original is left as it is.
 
-    Raises `NotFound` where there is no such thread or checkpoint, `Conflict` where the target has content of its own.
+    Raises `NotFound` where there is no such thread or checkpoint, `Conflict` where the target has content of its own,
+    `InvalidInput` where a field of the state is to be taken away.
     """
+    from langgraph.checkpoint.base import (
+        ChannelVersions,
+        CheckpointMetadata,
+        copy_checkpoint,
+    )  # loaded with the first graph
+    from langgraph.checkpoint.base.id import uuid6
+
     await saver.acopy_until(source_thread_id, target_thread_id, checkpoint_id)
     config: RunnableConfig = {"configurable": {"thread_id": target_thread_id, "checkpoint_ns": ""}}
-    if not updates:
+    found = await saver.aget_tuple(config) if updates else None
+    if found is None or not updates:
         return config
-    found = await saver.aget_tuple(config)
-    given = None if found is None else found.checkpoint["channel_values"].get(_GIVEN)
-    if given is not None and as_node is None:  # no node has run yet: what is different belongs to what the run is given
-        return await graph.aupdate_state(config, _with(given, updates), _INPUT)
-    return await graph.aupdate_state(config, dict(updates), as_node)
+    checkpoint = copy_checkpoint(found.checkpoint)
+    values = checkpoint["channel_values"]
+    if _GIVEN in values:  # no node has run yet: what is different belongs to what the run is given
+        changed = {_GIVEN: _patched(values[_GIVEN], updates)}
+    else:
+        after = _patched(values, updates)
+        changed = {name: after[name] for name in updates}
+    known = cast("dict[str, str]", checkpoint["channel_versions"])  # as this saver gives them
+    versions: ChannelVersions = {name: saver.get_next_version(known.get(name), None) for name in changed}
+    checkpoint["id"] = str(uuid6())
+    checkpoint["ts"] = datetime.now(UTC).isoformat()
+    checkpoint["channel_values"] = {**values, **changed}
+    checkpoint["channel_versions"] = {**known, **versions}
+    metadata: CheckpointMetadata = {"source": "update", "step": found.metadata.get("step", -1) + 1, "parents": {}}
+    return await saver.aput(found.config, checkpoint, metadata, versions)
 
 
-def _with(given: Any, updates: Mapping[str, Any]) -> Any:
-    """What a run is given, and one level down where both are objects: as the states of workflows are merged."""
-    changed = dict(given)
-    for name, value in updates.items():
-        before = changed.get(name)
-        changed[name] = {**before, **value} if isinstance(before, dict) and isinstance(value, dict) else value
-    return changed
+def _patched(state: Mapping[str, Any], updates: Mapping[str, Any]) -> dict[str, Any]:
+    after = merged(state, updates)
+    gone = next((name for name in updates if name not in after), None)
+    if gone is not None:
+        raise InvalidInput(f"updates.{gone}", None, "a field of the state cannot be taken away")
+    return after

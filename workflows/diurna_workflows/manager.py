@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from diurna_schemas.errors import Conflict, DiurnaError, InvalidInput, NotFound, Refused
 from diurna_schemas.ids import checked_id
-from diurna_schemas.merge_patch import merged
 from diurna_schemas.workflows import CancelWorkflow, WorkflowCancelled
 from diurna_workflows.approvals import BusDesk, Desk, Matter, ReadDecision, decided_by_people
 from diurna_workflows.definitions import DEFINITIONS, Definition, load_all
@@ -164,7 +163,7 @@ class WorkflowManager:
             if not (await graph.aget_state(config_of(workflow_id, checkpoint_id))).next:
                 raise Conflict(f"workflow {workflow_id!r} has nothing left to do there: fork an earlier checkpoint")
             changed = _of_fork(state, updates or {}, workflow_id, new_workflow_id)
-            await fork_thread(graph, saver, workflow_id, new_workflow_id, checkpoint_id=checkpoint_id, updates=changed)
+            await fork_thread(saver, workflow_id, new_workflow_id, checkpoint_id=checkpoint_id, updates=changed)
         elif begun["partial_results"].get(FORKED_FROM) != workflow_id:
             raise Conflict(f"workflow {new_workflow_id!r} is there already, and is no fork of {workflow_id!r}")
         return await self.resume(new_workflow_id)
@@ -314,20 +313,15 @@ async def _checkpoint_before(graph: Graph, workflow_id: str, step: str) -> str:
 
 
 def _of_fork(state: JsonObject, updates: Mapping[str, Any], workflow_id: str, new_workflow_id: str) -> JsonObject:
-    """What the graph is given: objects as they are with the patch merged in, for the graph itself merges one level."""
+    """The updates, and that this is another workflow now."""
     unknown = next((name for name in updates if name not in state), None)
     if unknown is not None:
         raise InvalidInput(f"updates.{unknown}", updates[unknown], f"the state holds {', '.join(sorted(state))}")
-    for name, value in updates.items():
-        inner = cast("JsonObject", value) if isinstance(value, dict) else {"": value}
-        if None in inner.values():
-            raise InvalidInput(f"updates.{name}", inner, "what a graph has in its state cannot be taken away")
-    changed = merged(state, updates)
-    results: object = changed.get("partial_results", {})
+    results: object = updates.get("partial_results", {})
     if not isinstance(results, dict):
         raise InvalidInput("updates.partial_results", results, "an object")
     return {
-        **{name: changed.get(name) for name in updates},
+        **updates,
         "task_id": new_workflow_id,
         "partial_results": {**cast("JsonObject", results), FORKED_FROM: workflow_id},
     }

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import Field
 
 from diurna_agents.payload import Payload, validated
+from diurna_schemas.errors import NotFound
 from diurna_schemas.ids import Id, Name
 from diurna_workflows.manager import WorkflowManager
 from diurna_workflows.state import JsonObject
@@ -40,13 +41,16 @@ async def execute_task(payload: Mapping[str, object], *, manager: WorkflowManage
     if (source := task.fork_of) is None:
         return await manager.run(task.workflow_type, task.workflow_id, task.input)
     is_step = manager.has_step(task.workflow_type, source.checkpoint)
-    forked = await manager.fork(
-        source.workflow_id,
-        task.workflow_id,
-        checkpoint_id=None if is_step else source.checkpoint,
-        before=source.checkpoint if is_step else None,
-        updates=source.set,
-    )
+    try:
+        forked = await manager.fork(
+            source.workflow_id,
+            task.workflow_id,
+            checkpoint_id=None if is_step else source.checkpoint,
+            before=source.checkpoint if is_step else None,
+            updates=source.set,
+        )
+    except NotFound as error:
+        raise NotFound(f"step or checkpoint of workflow {source.workflow_id}", source.checkpoint) from error
     return await manager.until_end(forked)
 
 
