@@ -83,11 +83,11 @@ def validated(model: type[PayloadType], payload: Mapping[str, object]) -> Payloa
 def _fields(place: Iterable[int | str], payload: object) -> list[str]:
     """The parts of a place that lead into the payload. Of a union, the member that does not fit is named there too."""
     found: list[str] = []
-    *way, last = place
-    for at, part in enumerate((*way, last)):
+    parts = list(place)
+    for at, part in enumerate(parts, start=1):
         if isinstance(payload, Mapping):
             inner = cast("Mapping[object, object]", payload)
-            if part not in inner and at < len(way):
+            if part not in inner and at < len(parts):
                 continue
             payload = inner.get(part)
         elif isinstance(payload, list | tuple) and isinstance(part, int):

@@ -6,11 +6,14 @@ import pytest
 
 from diurna_agents.cicd.request import PipelineRequest
 from diurna_agents.code_review.policy import ReviewRequest
+from diurna_agents.documentation.request import DocsRequest
 from diurna_agents.infrastructure.request import DeployRequest
+from diurna_agents.infrastructure.services import Declared
 from diurna_agents.payload import Payload, validated
 from diurna_schemas.errors import InvalidInput
 
 REVIEW = {"repo": "/srv/repo", "base": "main", "head": "feature"}
+DOCS = {"repo": "/srv/repo", "head": "main", "kind": "api_reference"}
 DEPLOY = {"repo": "/srv/repo", "head": "main", "deploy_to": "/srv/app"}
 
 
@@ -37,6 +40,20 @@ def test_a_nested_field_is_named_with_its_path():
     error = refusal(ReviewRequest, {**REVIEW, "policy": {"findings_max": 0}})
     assert error.field == "policy.findings_max"
     assert "got 0" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("check", "field"),
+    [({"kind": "tcp", "port": 99_999}, "port"), ({"kind": "tcp"}, "port"), ({"kind": "ping"}, None),
+     ({"kind": "tcp", "port": 80, "tcp": 1}, "tcp")],
+)  # fmt: skip
+def test_the_member_of_a_union_is_no_part_of_the_path(check: dict[str, object], field: str | None):
+    error = refusal(Declared, {"services": {"web": {"checks": [check]}}})
+    assert error.field == "services.web.checks.0" + ("" if field is None else f".{field}")
+
+
+def test_what_is_wrong_with_all_of_it_is_the_payload():
+    assert refusal(DocsRequest, {**DOCS, "output": "/x", "branch": "y"}).field == "payload"
 
 
 @pytest.mark.parametrize("value", [0, -5, float("nan"), float("inf"), "900", True, None])
