@@ -159,7 +159,6 @@ class WorkflowManager:
             graph = self._graph(str(state["workflow_type"]), new_workflow_id)
             if before is not None:
                 checkpoint_id = await _checkpoint_before(graph, workflow_id, before)
-                state = await state_of(saver, workflow_id, checkpoint_id)
             if not (await graph.aget_state(config_of(workflow_id, checkpoint_id))).next:
                 raise Conflict(f"workflow {workflow_id!r} has nothing left to do there: fork an earlier checkpoint")
             changed = _of_fork(state, updates or {}, workflow_id, new_workflow_id)

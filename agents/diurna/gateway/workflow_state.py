@@ -226,17 +226,15 @@ def _add_checkpoints(router: APIRouter, gateway: Gateway) -> None:
         async def look(checkpoint_id: str) -> tuple[JsonObject, JsonObject] | None:
             return await gateway.reads.checkpoint(workflow_id, checkpoint_id)
 
-        if await look(given.checkpoint_id) is None:
-            workflow_type = await gateway.reads.driven_type(workflow_id)
-            if workflow_type is not None:
-                fork_of = {"workflow_id": workflow_id, "checkpoint": given.checkpoint_id, "set": given.set}
-                body = WorkflowBody(workflow_type=workflow_type)
-                return await driven(gateway, request, body, forked_id, fork_of=fork_of)
-        source, taken = await looked_up("checkpoint", given.checkpoint_id, look)
+        found = await look(given.checkpoint_id)
+        if found is None and (workflow_type := await gateway.reads.driven_type(workflow_id)) is not None:
+            fork_of = {"workflow_id": workflow_id, "checkpoint": given.checkpoint_id, "set": given.set}
+            return await driven(gateway, request, WorkflowBody(workflow_type=workflow_type), forked_id, fork_of=fork_of)
+        source, taken = await looked_up("checkpoint", given.checkpoint_id, look) if found is None else found
         command = commands.fork_of(command_id(request), forked_id, source, taken, given.set)
-        found = await _decided(gateway, request, command)
+        decided = await _decided(gateway, request, command)
         origin = {"workflow_id": workflow_id, "checkpoint_id": given.checkpoint_id, "version": taken["version"]}
-        return _told(found, forked_id, 201, location("workflows", forked_id), forked_from=origin)
+        return _told(decided, forked_id, 201, location("workflows", forked_id), forked_from=origin)
 
 
 def _add_pauses_and_ends(router: APIRouter, gateway: Gateway) -> None:
