@@ -19,6 +19,7 @@ from diurna.directory import Candidate
 from diurna.gateway import write_router
 from diurna.gateway.reads import KnownLock
 from diurna.traced_http import Traced
+from diurna_deploy.head_requests import HeadAsGet
 from diurna_deploy.pages import Pages
 from diurna_deploy.provision import own_schema_ids, register_schemas
 from diurna_deploy.replay_jobs import ReplayJobs, Run, in_a_process, replay_router
@@ -166,6 +167,7 @@ async def application(
         app.add_api_route("/asyncapi.json", _asyncapi(settings), tags=["events"])
         app.add_middleware(AsOf, pasts=pasts)
         app.add_middleware(Pages)
+        app.add_middleware(HeadAsGet)
         if tracing.is_on():
             app.add_middleware(Traced)
         yield app

@@ -46,6 +46,7 @@ class InvalidInput(Refused):
 
     def __init__(self, field: str, value: object, reason: str) -> None:
         super().__init__(f"{field}: {reason}, got {shown(value)}")
+        self.reason = reason  # alone: the text names the field and the value too
         self.field = field
         self.value = value
 

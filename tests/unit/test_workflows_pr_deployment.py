@@ -251,6 +251,9 @@ async def test_a_log_that_does_not_answer_fails_the_workflow_and_says_so() -> No
         ({"approval_timeout_seconds": -1}, "approval_timeout_seconds"),
         ({"risk_max": "high"}, "risk_max"),
         ({"approval_roles": ["a role\n"]}, "approval_roles"),
+        ({"health": {"url": "ftp://x"}}, r"^health\.url: must begin with http"),
+        ({"health": {"command": "true", "module": "m"}}, "^health: give one of command, url and module"),
+        ({"review": {"findings_max": 0}}, r"^review\.findings_max: .*got 0$"),
     ],
 )
 async def test_bad_input_names_the_field_and_nothing_is_written(given: dict[str, Any], words: str) -> None:

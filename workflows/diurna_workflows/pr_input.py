@@ -48,7 +48,28 @@ class PrDeploymentInput(Payload):
         """The input of a workflow. Raises `InvalidInput` naming the first wrong field and its value."""
         if not isinstance(given, Mapping):
             raise InvalidInput("input", given, "a JSON object with repo, base, head and deploy_to is needed")
-        return validated(cls, cast("Mapping[str, object]", given))
+        found = validated(cls, cast("Mapping[str, object]", given))
+        found._hold_to_the_agents_words()
+        return found
+
+    def _hold_to_the_agents_words(self) -> None:
+        """Refuses at once what an agent would refuse once a review, tests and an approval have gone before."""
+        if self.review is not None:
+            from diurna_agents.code_review.policy import Policy  # of agents only where somebody speaks to them
+
+            _held_to(Policy, "review", self.review)
+        if self.health is not None:
+            from diurna_agents.infrastructure.request import HealthRequest
+
+            _held_to(HealthRequest, "health", self.health)
+
+
+def _held_to(model: type[Payload], field: str, given: Mapping[str, object]) -> None:
+    try:
+        validated(model, given)
+    except InvalidInput as error:
+        place = field if error.field == "payload" else f"{field}.{error.field}"
+        raise InvalidInput(place, error.value, error.reason) from error
 
 
 def decided_by_policy(given: PrDeploymentInput, review: Mapping[str, Any], tests: Mapping[str, Any]) -> Decision | None:

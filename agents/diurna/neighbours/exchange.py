@@ -45,7 +45,7 @@ def input_of(request: AgentRequestEvent, to_input: ToInput) -> Any:
     except ValidationError as error:
         raise Rejected(str(invalid(error))) from error
     except Refused as error:
-        raise Rejected(error.reason) from error
+        raise Rejected(str(error)) from error
 
 
 def without_others(request: AgentRequestEvent, known: set[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -90,7 +90,7 @@ async def declared(request: Declared, workspace: Workspace) -> Mapping[str, Serv
     try:
         return validated(_ServicesFile, document.plain).services
     except InvalidInput as error:
-        raise InvalidInput(f"services_file: {path}: {error.field}", error.value, _reason(error)) from error
+        raise InvalidInput(f"services_file: {path}: {error.field}", error.value, error.reason) from error
 
 
 def service_of(services: Mapping[str, Service], name: str) -> Service:
@@ -99,8 +99,3 @@ def service_of(services: Mapping[str, Service], name: str) -> Service:
     if found is None:
         raise NotFound("service", name)
     return found
-
-
-def _reason(error: InvalidInput) -> str:
-    text: Any = error.args[0]
-    return str(text).removeprefix(f"{error.field}: ").rpartition(", got ")[0]

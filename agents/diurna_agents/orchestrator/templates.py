@@ -193,8 +193,7 @@ def planned(kind: str, parameters: Mapping[str, Any]) -> Plan:
     try:
         given = validated(template.parameters, parameters)
     except InvalidInput as error:
-        reason = str(error).removeprefix(f"{error.field}: ").rpartition(", got ")[0]
-        raise InvalidInput(f"parameters.{error.field}", error.value, f"{kind}: {reason}") from error
+        raise InvalidInput(f"parameters.{error.field}", error.value, f"{kind}: {error.reason}") from error
     return Plan.of(template.make(given))
 
 
