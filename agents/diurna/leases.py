@@ -51,8 +51,14 @@ def safe_until(sent_at: float, lease_ms: int) -> float:
 
 def lease_ms_of(field: str, seconds: float) -> int:
     """A lease in milliseconds. Raises `InvalidInput` outside 1 second to 1 hour."""
-    if not LEASE_MS_MIN / 1000 <= seconds <= LEASE_MS_MAX / 1000:
-        raise InvalidInput(field, seconds, f"{LEASE_MS_MIN // 1000} to {LEASE_MS_MAX // 1000} seconds are allowed")
+    return milliseconds(field, seconds, LEASE_MS_MIN, LEASE_MS_MAX)
+
+
+def milliseconds(field: str, seconds: object, least_ms: int, most_ms: int) -> int:
+    """Seconds in milliseconds. Raises `InvalidInput` for what is no number, or none of those that are allowed."""
+    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not is_number or not least_ms / 1000 <= seconds <= most_ms / 1000:
+        raise InvalidInput(field, seconds, f"{least_ms // 1000} to {most_ms // 1000} seconds are allowed")
     return round(seconds * 1000)
 
 

@@ -13,7 +13,7 @@ from diurna.api_client import ApiClient
 from diurna.client import Client
 from diurna.connection import Connection
 from diurna.documents import json_text, validated
-from diurna.leases import Lease, lease_ms_of
+from diurna.leases import Lease, lease_ms_of, milliseconds
 from diurna.lock_reads import ApiReads, LockReads, TableReads, What
 from diurna.metrics import LOCK_ACQUISITIONS, LOCK_CONTENTIONS, LOCK_WAIT_SECONDS, LOCKS_ACTIVE
 from diurna.settings import ClientSettings, api_url
@@ -107,8 +107,6 @@ class ResourceLockManager(Client):
         `InvalidInput` or `TooLarge` naming the field, before anything is written, `Unavailable` where the log does not
         answer.
         """
-        if not 0 <= wait_timeout <= WAIT_MS_MAX / 1000:
-            raise InvalidInput("wait_timeout", wait_timeout, f"0 to {WAIT_MS_MAX // 1000} seconds are allowed")
         lock_id = uuid.uuid4().hex
         wish = validated(
             AcquireLock,
@@ -118,7 +116,7 @@ class ResourceLockManager(Client):
                 "lock_id": lock_id,
                 "agent_id": checked_name("agent_id", agent_id),
                 "lease_ms": lease_ms_of("timeout", timeout),
-                "wait_ms": round(wait_timeout * 1000),
+                "wait_ms": milliseconds("wait_timeout", wait_timeout, 0, WAIT_MS_MAX),
                 "reason": reason or "",
                 "metadata": json_text("metadata", dict(metadata)) if metadata else "{}",
             },
@@ -171,8 +169,6 @@ class ResourceLockManager(Client):
 
         Raises `ResourceLockError` where nobody holds it.
         """
-        if not 0 <= grace <= LEASE_MS_MAX / 1000:
-            raise InvalidInput("grace", grace, f"0 to {LEASE_MS_MAX // 1000} seconds are allowed")
         command = validated(
             ForceReleaseLock,
             {
@@ -180,7 +176,7 @@ class ResourceLockManager(Client):
                 "resource_id": checked_id("resource_id", resource_id),
                 "released_by": checked_name("admin_agent_id", admin_agent_id),
                 "reason": reason,
-                "grace_ms": round(grace * 1000),
+                "grace_ms": milliseconds("grace", grace, 0, LEASE_MS_MAX),
             },
         )
         event = await (await self._connected()).ask(command)

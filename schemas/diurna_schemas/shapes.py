@@ -104,7 +104,7 @@ Moment = Annotated[AwareDatetime, AfterValidator(_utc), PlainSerializer(_zulu, w
 """A time, ISO 8601 UTC with milliseconds."""
 Priority = Annotated[AgentRequestPriority, BeforeValidator(_medium_is_normal)]
 JsonObject = dict[str, Any]
-Seconds = Annotated[float, Field(gt=0, le=TIMEOUT_SECONDS_MAX)]
+Seconds = Annotated[float, Field(strict=True, gt=0, le=TIMEOUT_SECONDS_MAX)]
 
 
 class Shape(BaseModel):
@@ -124,7 +124,7 @@ class AgentRequestEvent(Shape):
     priority: Priority = AgentRequestPriority.NORMAL
     timeout_seconds: Seconds = 30
     attempt_timeout_seconds: Seconds | None = None
-    attempts_max: Annotated[int, Field(ge=1, le=20)] = 3
+    attempts_max: Annotated[int, Field(strict=True, ge=1, le=20)] = 3
     correlation_id: Id | None = None
     metadata: JsonObject = Field(default_factory=dict)
     created_at: Moment = Field(default_factory=now)
@@ -165,7 +165,7 @@ class AgentCapability(Shape):
     name: Name
     description: Text = ""
     parameters: JsonObject = Field(default_factory=dict)
-    cost_estimate: float | None = None
+    cost_estimate: Annotated[float, Field(strict=True)] | None = None
     tags: list[Text] = Field(default_factory=list)
 
 
@@ -173,9 +173,9 @@ class AgentCapabilityQuery(Shape):
     """Who can do this? All keywords with `required_all`, else any."""
 
     capability_keywords: list[Text] = Field(min_length=1)
-    required_all: bool = False
+    required_all: Annotated[bool, Field(strict=True)] = False
     exclude_agents: list[Name] = Field(default_factory=list)
-    min_confidence: float = 0.0
+    min_confidence: Annotated[float, Field(strict=True)] = 0.0
 
 
 class AgentRegistration(Shape):

@@ -227,6 +227,8 @@ async def test_the_history_holds_every_wish_and_how_it_ended(api: httpx.AsyncCli
             "grace",
         ),
         ("POST", "/locks/some-lock/renew", {"timeout": 0}, 422, "timeout"),
+        ("POST", "/locks/some-lock/renew", {"timeout": "5"}, 422, "timeout"),
+        ("POST", "/locks/some-lock/renew", {"timeout": True}, 422, "timeout"),
         ("POST", "/locks/a%20b/renew", {}, 422, "lock_id"),
         ("DELETE", "/locks/some-lock", {"agent_id": "two words"}, 422, "agent_id"),
     ],

@@ -384,6 +384,8 @@ async def test_more_than_a_full_queue_is_refused_and_changes_nothing(
         ({"timeout": 3601}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
         ({"wait_timeout": -1}, "wait_timeout"),
+        ({"wait_timeout": "2"}, "wait_timeout"),
+        ({"timeout": True}, "timeout"),
         ({"wait_timeout": 86_401}, "wait_timeout"),
         ({"resource_id": ""}, "resource_id"),
         ({"resource_id": "x" * 1_048_576}, "resource_id"),

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from fastapi import APIRouter, Request, Response
+from pydantic import Field
 
 from diurna.agent import capability_record
 from diurna.documents import json_text, validated
@@ -20,7 +23,7 @@ class HeartbeatBody(Body):
 
     instance_id: Id | None = None
     status: AgentStatus = "active"
-    in_flight: int = 0
+    in_flight: Annotated[int, Field(strict=True)] = 0
 
 
 class StatusBody(Body):

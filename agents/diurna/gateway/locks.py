@@ -39,7 +39,7 @@ from diurna_schemas.locks import (
 )
 from diurna_schemas.message import Text
 
-Timeout = Annotated[float, Field(ge=LEASE_MS_MIN / 1000, le=LEASE_MS_MAX / 1000)]
+Timeout = Annotated[float, Field(strict=True, ge=LEASE_MS_MIN / 1000, le=LEASE_MS_MAX / 1000)]
 
 
 class AcquireBody(Body):
@@ -48,7 +48,7 @@ class AcquireBody(Body):
     resource_id: Id
     agent_id: Name
     timeout: Timeout = 300
-    wait_timeout: Annotated[float, Field(ge=0, le=WAIT_MS_MAX / 1000)] = 0
+    wait_timeout: Annotated[float, Field(strict=True, ge=0, le=WAIT_MS_MAX / 1000)] = 0
     reason: Text = ""
     metadata: dict[str, Any] = Field(default_factory=dict[str, Any])
 
@@ -74,7 +74,7 @@ class ForceReleaseBody(Body):
     resource_id: Id
     admin_agent_id: Name
     reason: Annotated[str, Field(min_length=1, max_length=8_000)]
-    grace: Annotated[float, Field(ge=0, le=LEASE_MS_MAX / 1000)] = 0
+    grace: Annotated[float, Field(strict=True, ge=0, le=LEASE_MS_MAX / 1000)] = 0
 
 
 def add_routes(router: APIRouter, gateway: Gateway) -> None:

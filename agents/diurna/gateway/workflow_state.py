@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Request, Response
 from pydantic import Field
@@ -124,7 +124,7 @@ class FailureBody(CompletionBody):
 class CleanupBody(Body):
     """For how many days a workflow must have been over."""
 
-    days: float = 30
+    days: Annotated[float, Field(strict=True)] = 30
 
 
 def add_routes(router: APIRouter, gateway: Gateway) -> None:

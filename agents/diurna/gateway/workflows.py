@@ -34,7 +34,7 @@ class WorkflowBody(Body):
     workflow_id: Id | None = None
     correlation_id: Id | None = None
     source_agent: Name = "api"
-    timeout_seconds: Annotated[float, Field(gt=0, le=TIMEOUT_MS_MAX / 1000)] = TIMEOUT_SECONDS
+    timeout_seconds: Annotated[float, Field(strict=True, gt=0, le=TIMEOUT_MS_MAX / 1000)] = TIMEOUT_SECONDS
 
 
 class CreationBody(Body):
@@ -53,7 +53,7 @@ class ApprovalBody(Body):
     question: Text
     details: dict[str, Any] = Field(default_factory=dict[str, Any])
     roles: Roles = Field(default_factory=list[Name])
-    expires_after_seconds: Annotated[float, Field(gt=0, le=EXPIRY_MS_MAX / 1000)] | None = None
+    expires_after_seconds: Annotated[float, Field(strict=True, gt=0, le=EXPIRY_MS_MAX / 1000)] | None = None
     approval_id: Id | None = None
 
 
