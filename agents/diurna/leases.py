@@ -56,10 +56,9 @@ def lease_ms_of(field: str, seconds: float) -> int:
 
 def milliseconds(field: str, seconds: object, least_ms: int, most_ms: int) -> int:
     """Seconds in milliseconds. Raises `InvalidInput` for what is no number, or none of those that are allowed."""
-    is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not is_number or not least_ms / 1000 <= seconds <= most_ms / 1000:
-        raise InvalidInput(field, seconds, f"{least_ms // 1000} to {most_ms // 1000} seconds are allowed")
-    return round(seconds * 1000)
+    if isinstance(seconds, int | float) and not isinstance(seconds, bool) and least_ms <= seconds * 1000 <= most_ms:
+        return round(seconds * 1000)
+    raise InvalidInput(field, seconds, f"{least_ms // 1000} to {most_ms // 1000} seconds are allowed")
 
 
 class Lost(asyncio.Event):

@@ -10,8 +10,11 @@ from diurna import AgentRequestEvent, EventBus, RegistryClient
 from diurna_agents.language_model import LanguageModel
 
 Work = Callable[..., Awaitable["dict[str, Any] | Answer"]]
-"""`async def work(payload, *, workspace, report)`: one request type; one that asks for `request` gets that too."""
-DriveWorkflow = Callable[[AgentRequestEvent], Awaitable[dict[str, Any]]]
+"""`async def work(payload, *, workspace, report)`: one request type.
+
+One that asks for `request`, or for the `seconds` it has, gets these too.
+"""
+DriveWorkflow = Callable[[AgentRequestEvent, float], Awaitable[dict[str, Any]]]
 Handlers = Callable[["Surroundings"], Mapping[str, Work]]
 """What the module of an agent offers as `handlers`."""
 

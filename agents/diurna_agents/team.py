@@ -181,14 +181,15 @@ def handler_of(
     work: Work, workspace: Workspace
 ) -> Callable[[AgentRequestEvent, Context], Awaitable[dict[str, Any] | AgentResponseEvent]]:
     """A work function as a handler: its refusals become the answer "rejected", with its own words and its code."""
-    takes_request = "request" in inspect.signature(work).parameters
+    takes = inspect.signature(work).parameters
 
     async def handle(request: AgentRequestEvent, context: Context) -> dict[str, Any] | AgentResponseEvent:
         async def report(step: str, details: dict[str, object]) -> None:
             await context.report(step, details)
 
         told: Report = report
-        more = {"request": request} if takes_request else {}
+        known = {"request": request, "seconds": context.deadline_seconds}
+        more = {name: value for name, value in known.items() if name in takes}
         try:
             answer = await work(request.payload, workspace=workspace, report=told, **more)
         except Refused as error:

@@ -68,8 +68,10 @@ async def orchestrating(
 
         making = asyncio.create_task(made(), name="load workflows")
 
-        async def drive(request: AgentRequestEvent) -> JsonObject:
-            return await execute_task(request.payload, manager=await asyncio.shield(making))
+        async def drive(request: AgentRequestEvent, seconds: float) -> JsonObject:
+            # Where an attempt has a time of its own, another one may go on once that is over.
+            whole = seconds if request.attempt_timeout_seconds is None else None
+            return await execute_task(request.payload, manager=await asyncio.shield(making), seconds=whole)
 
         def describe() -> dict[str, object]:
             is_made = making.done() and not making.cancelled() and making.exception() is None

@@ -165,6 +165,21 @@ async def test_a_cancelled_workflow_ends_as_cancelled_and_is_not_gone_on_with(of
     assert len(office.asked(workflow_id)) == 1
 
 
+async def test_a_workflow_that_is_not_done_in_time_fails_and_is_not_gone_on_with(office: Office) -> None:
+    manager, _ = await office.manager()
+    other, _ = await office.manager()
+    workflow_id = new_workflow()
+    held = office.workers.held_back["review_code"] = asyncio.Event()
+    payload = {"workflow_type": "pr_deployment", "workflow_id": workflow_id, "input": INPUT}
+    final = await execute_task(payload, manager=manager, seconds=2)
+    assert (final["status"], final["success"]) == ("failed", False)
+    assert final["reason"] == "it was not done within 1.8 seconds"
+    assert manager.list() == []
+    held.set()
+    assert (await (await other.resume(workflow_id)))["status"] == "failed"
+    assert office.workers.done["deploy_service"] == 0
+
+
 async def test_a_paused_workflow_waits_and_goes_on_once_it_is_resumed(office: Office) -> None:
     manager, _ = await office.manager()
     workflow_id = new_workflow()

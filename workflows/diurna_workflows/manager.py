@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from diurna_schemas.errors import Conflict, DiurnaError, InvalidInput, NotFound, Refused
 from diurna_schemas.ids import checked_id
@@ -30,6 +30,13 @@ FORKED_FROM: Final = "forked_from"
 """Where the state of a fork says which workflow it is a copy of: under `partial_results`."""
 
 
+class Stopped(NamedTuple):
+    """Why a run ends before its graph does: the status it ends with, and the reason in words."""
+
+    status: Literal["cancelled", "failed"]
+    reason: str
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """A workflow that runs in this process."""
@@ -38,6 +45,7 @@ class Running:
     workflow_type: str
     started_at: str
     task: asyncio.Task[JsonObject]
+    stopped: asyncio.Future[Stopped]
     watchers: list[asyncio.Queue[Step | None]] = field(default_factory=list[asyncio.Queue[Step | None]])
 
 
@@ -95,22 +103,33 @@ class WorkflowManager:
             return found.task
         if len(self._running) >= RUNNING_MAX:
             raise Refused(f"{RUNNING_MAX} workflows are running here already", code="too_many_workflows")
-        task = asyncio.create_task(self._run(definition, workflow_id, known), name=f"workflow {workflow_id}")
-        self._running[workflow_id] = Running(workflow_id, workflow_type, utc_now(), task)
+        stopped: asyncio.Future[Stopped] = asyncio.get_running_loop().create_future()
+        work = self._run(definition, workflow_id, known, stopped)
+        task = asyncio.create_task(work, name=f"workflow {workflow_id}")
+        self._running[workflow_id] = Running(workflow_id, workflow_type, utc_now(), task, stopped)
         task.add_done_callback(lambda _: self._ended(workflow_id))
         return task
 
-    async def run(self, workflow_type: str, workflow_id: str, given: Mapping[str, Any]) -> JsonObject:
-        """Runs a workflow to its end. Whoever cancels this call stops the run; another may take it up again."""
-        return await self.until_end(self.start(workflow_type, workflow_id, given))
+    async def run(
+        self, workflow_type: str, workflow_id: str, given: Mapping[str, Any], *, seconds: float | None = None
+    ) -> JsonObject:
+        """Runs a workflow to its end, as `until_end` waits for it."""
+        return await self.until_end(self.start(workflow_type, workflow_id, given), seconds=seconds)
 
-    async def until_end(self, task: asyncio.Task[JsonObject]) -> JsonObject:
-        """The final result of a run. Whoever cancels this call stops the run; another may take it up again."""
+    async def until_end(self, task: asyncio.Task[JsonObject], *, seconds: float | None = None) -> JsonObject:
+        """The final result of a run; one that takes longer than `seconds` fails.
+
+        Whoever cancels this call stops the run without a word to the log; another may take it up again.
+        """
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._late, task, seconds)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
             task.cancel()
             raise
+        finally:
+            if timer is not None:
+                timer.cancel()
 
     async def stream(self, workflow_type: str, workflow_id: str, given: Mapping[str, Any]) -> AsyncGenerator[Step]:
         """Runs a workflow, and yields from now on what each node adds; it goes on when nobody listens any more.
@@ -210,6 +229,11 @@ class WorkflowManager:
             raise Conflict("no checkpoints are kept here, so nothing can be resumed")
         return self._checkpointer
 
+    def _late(self, task: asyncio.Task[JsonObject], seconds: float) -> None:
+        for running in self._running.values():
+            if running.task is task and not running.stopped.done():
+                running.stopped.set_result(Stopped("failed", f"it was not done within {seconds:.3g} seconds"))
+
     def _ended(self, workflow_id: str) -> None:
         running = self._running.pop(workflow_id, None)
         for watcher in [] if running is None else running.watchers:
@@ -220,21 +244,24 @@ class WorkflowManager:
         for watcher in [] if running is None else running.watchers:
             watcher.put_nowait(step)
 
-    async def _run(self, definition: Definition, workflow_id: str, given: JsonObject) -> JsonObject:
+    async def _run(
+        self, definition: Definition, workflow_id: str, given: JsonObject, stopped: asyncio.Future[Stopped]
+    ) -> JsonObject:
         with counted_run(definition.workflow_type, workflow_id) as run:
-            final = await self._driven(definition, workflow_id, given)
+            final = await self._driven(definition, workflow_id, given, stopped)
             run.ended(final)
             return final
 
-    async def _driven(self, definition: Definition, workflow_id: str, given: JsonObject) -> JsonObject:
+    async def _driven(
+        self, definition: Definition, workflow_id: str, given: JsonObject, stopped: asyncio.Future[Stopped]
+    ) -> JsonObject:
         saver = self._checkpointer
         journal = LogJournal(self._connection, workflow_id, scope=no_scope if saver is None else task_scope)
-        cancelled: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
         def hear(event: Heard) -> None:
-            if event.data.get("workflow_id") == workflow_id and not cancelled.done():
+            if event.data.get("workflow_id") == workflow_id and not stopped.done():
                 by, reason = event.data.get("cancelled_by", "unknown"), event.data.get("reason", "")
-                cancelled.set_result(f"cancelled by {by}" + (f": {reason}" if reason else ""))
+                stopped.set_result(Stopped("cancelled", f"cancelled by {by}" + (f": {reason}" if reason else "")))
 
         self._bus.subscribe(WorkflowCancelled.type_name, hear)
         try:
@@ -255,20 +282,20 @@ class WorkflowManager:
                     patience_seconds=self._patience_seconds,
                 )
             )
-            return await self._first_of(work, cancelled, journal, definition, workflow_id)
+            return await self._first_of(work, stopped, journal, definition, workflow_id)
         finally:
             self._bus.unsubscribe(WorkflowCancelled.type_name, hear)
-            cancelled.cancel()
+            stopped.cancel()
 
     async def _first_of(
         self,
         work: asyncio.Future[JsonObject],
-        cancelled: asyncio.Future[str],
+        stopped: asyncio.Future[Stopped],
         journal: LogJournal,
         definition: Definition,
         workflow_id: str,
     ) -> JsonObject:
-        """The graph's final result, or the word that somebody cancelled it, whichever is first."""
+        """The graph's final result, or the word that it is to stop, whichever is first."""
 
         def ended(status: str, reason: str) -> JsonObject:
             return {
@@ -281,21 +308,31 @@ class WorkflowManager:
             }
 
         try:
-            await asyncio.wait((work, cancelled), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((work, stopped), return_when=asyncio.FIRST_COMPLETED)
             if not work.done():
-                return ended("cancelled", cancelled.result())
+                why = stopped.result()
+                if why.status == "failed":  # that it is cancelled, the log has said already
+                    await _no_more(work)
+                    await journal.fail(why.reason, None)
+                return ended(why.status, why.reason)
             final: JsonObject = work.result()["final_result"]
         except Conflict as error:
             # The log no longer takes facts of this workflow: it was cancelled, or ended by another run.
-            return ended("cancelled" if cancelled.done() or _says_cancelled(error) else "failed", str(error))
+            is_cancelled = _says_cancelled(error) or (stopped.done() and stopped.result().status == "cancelled")
+            return ended("cancelled" if is_cancelled else "failed", str(error))
         except DiurnaError as error:
             await journal.fail(str(error), None)
             return ended("failed", str(error))
         finally:
-            if not work.done():
-                work.cancel()
-                await asyncio.wait({work})
+            await _no_more(work)
         return final
+
+
+async def _no_more(work: asyncio.Future[JsonObject]) -> None:
+    """Returns once it has ended, or has been ended."""
+    if not work.done():
+        work.cancel()
+        await asyncio.wait({work})
 
 
 async def _ask_people(desk: Desk, journal: LogJournal, matter: JsonObject) -> JsonObject:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -13,6 +13,9 @@ from diurna_schemas.errors import NotFound
 from diurna_schemas.ids import Id, Name
 from diurna_workflows.manager import WorkflowManager
 from diurna_workflows.state import JsonObject
+
+_TO_SAY_SO_SECONDS: Final = 2.0
+"""So long before the end a workflow is given up, that the log may be told."""
 
 
 class ForkOf(Payload):
@@ -35,11 +38,19 @@ class ExecuteTask(Payload):
     fork_of: ForkOf | None = None
 
 
-async def execute_task(payload: Mapping[str, object], *, manager: WorkflowManager) -> JsonObject:
-    """Runs a workflow, or a fork of one, and answers its final result."""
+async def execute_task(
+    payload: Mapping[str, object], *, manager: WorkflowManager, seconds: float | None = None
+) -> JsonObject:
+    """Runs a workflow, or a fork of one, and answers its final result.
+
+    One that is not done in time fails a moment before nobody waits for it any more: else it would be told of as running
+    for ever.
+    """
     task = validated(ExecuteTask, payload)
+    if seconds is not None:
+        seconds -= min(_TO_SAY_SO_SECONDS, seconds / 10)
     if (source := task.fork_of) is None:
-        return await manager.run(task.workflow_type, task.workflow_id, task.input)
+        return await manager.run(task.workflow_type, task.workflow_id, task.input, seconds=seconds)
     is_step = manager.has_step(task.workflow_type, source.checkpoint)
     try:
         forked = await manager.fork(
@@ -51,7 +62,7 @@ async def execute_task(payload: Mapping[str, object], *, manager: WorkflowManage
         )
     except NotFound as error:
         raise NotFound(f"step or checkpoint of workflow {source.workflow_id}", source.checkpoint) from error
-    return await manager.until_end(forked)
+    return await manager.until_end(forked, seconds=seconds)
 
 
 def running_workflows(manager: WorkflowManager) -> dict[str, object]:

@@ -38,13 +38,14 @@ async def execute_task(
     workspace: Workspace,
     report: Report,
     request: AgentRequestEvent,
+    seconds: float,
     surroundings: Surroundings,
 ) -> dict[str, Any] | Answer:
     """Drives a workflow where the payload names a `workflow_type`, else does a task by its subtasks."""
     if "workflow_type" in payload:
         if surroundings.drive_workflow is None:
             raise InvalidInput("workflow_type", payload["workflow_type"], "this orchestrator drives no workflows")
-        return await surroundings.drive_workflow(request)
+        return await surroundings.drive_workflow(request, seconds)
     if surroundings.bus is None or surroundings.registry is None:
         raise Refused("this orchestrator has no registry to find agents in: set DIURNA_API_URL", code="no_registry")
     return await execute_plan(
