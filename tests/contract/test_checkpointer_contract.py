@@ -13,6 +13,7 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from langgraph.checkpoint.serde.types import ERROR
 from pydantic import BaseModel
 
+from diurna.testing import team
 from diurna_schemas.checkpoints import VALUE_BYTES_MAX
 from diurna_schemas.errors import Conflict, InvalidInput, NotFound, TooLarge, Unavailable
 from diurna_schemas.topics import CHECKPOINTS, TOPICS
@@ -379,6 +380,33 @@ async def test_the_blocking_twins_work_from_other_threads_and_refuse_the_loop_s_
         saver.get_tuple(place)
     with pytest.raises(asyncio.InvalidStateError, match="alist"):
         next(saver.list(place))
+
+
+async def test_a_saver_may_be_awaited_on_another_event_loop(savers: Savers) -> None:
+    saver = await savers()
+    thread_id = new_thread()
+    place = config_of(thread_id, await put(saver, thread_id, {"a": 1}))
+
+    async def elsewhere() -> tuple[Any, list[Any]]:
+        await saver.aput_writes(place, [("a", 2)], "task")
+        return await saver.aget_tuple(place), [one async for one in saver.alist(place)]
+
+    found, listed = await asyncio.to_thread(asyncio.run, elsewhere())
+    assert found.pending_writes == [("task", "a", 2)]
+    assert listed == [found]
+
+
+def test_a_saver_whose_event_loop_is_over_says_so() -> None:
+    async def made() -> KafkaCheckpointSaver:
+        async with team() as found:
+            return KafkaCheckpointSaver(found.connect())
+
+    async def used(saver: KafkaCheckpointSaver) -> None:
+        await saver.aget_tuple(config_of("t"))
+
+    saver = asyncio.run(made())
+    with pytest.raises(Conflict, match="event loop"):
+        asyncio.run(used(saver))
 
 
 async def test_a_log_that_does_not_answer_leaves_nothing_half_known(

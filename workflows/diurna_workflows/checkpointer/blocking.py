@@ -1,11 +1,13 @@
-"""The twins that block: the same methods for graphs that run without an event loop of their own."""
+"""The twins that block, and calls from other event loops: all are done on the loop the saver was made on."""
 
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from functools import wraps
+from typing import Any, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
@@ -18,7 +20,38 @@ from langgraph.checkpoint.base import (
 )
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
+from diurna_schemas.errors import Conflict
+
 T = TypeVar("T")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def on_its_loop(work: Method) -> Method:
+    """A coroutine method that may be awaited on any event loop, and is done on the saver's own."""
+
+    @wraps(work)
+    async def done(self: BlockingTwins, *args: Any, **more: Any) -> Any:
+        if asyncio.get_running_loop() is self.loop:
+            return await work(self, *args, **more)
+        return await self.elsewhere(work(self, *args, **more))
+
+    return cast("Method", done)
+
+
+def listed_on_its_loop(work: Method) -> Method:
+    """As `on_its_loop`, for what is iterated over."""
+
+    @wraps(work)
+    async def listed(self: BlockingTwins, *args: Any, **more: Any) -> AsyncIterator[Any]:
+        found = work(self, *args, **more)
+        if asyncio.get_running_loop() is self.loop:
+            async for one in found:
+                yield one
+            return
+        while (one := await self.elsewhere(_next(found))) is not None:
+            yield one
+
+    return cast("Method", listed)
 
 
 class BlockingTwins(BaseCheckpointSaver[str]):
@@ -30,7 +63,7 @@ class BlockingTwins(BaseCheckpointSaver[str]):
 
     def __init__(self, *, serde: SerializerProtocol | None = None) -> None:
         super().__init__(serde=serde)
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
 
     def get_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
@@ -91,9 +124,19 @@ class BlockingTwins(BaseCheckpointSaver[str]):
                 f"a blocking call on the event loop's own thread would wait for itself: use `await saver.{twin}(...)` "
                 "and `await graph.ainvoke(...)`"
             )
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+        return self._begun(work).result()
+
+    async def elsewhere(self, work: Coroutine[Any, Any, T]) -> T:
+        """What the work comes to on the saver's own loop. Raises `Conflict` where that runs no longer."""
+        return await asyncio.wrap_future(self._begun(work))
+
+    def _begun(self, work: Coroutine[Any, Any, T]) -> concurrent.futures.Future[T]:
+        if not self.loop.is_running():
+            work.close()
+            raise Conflict("the event loop this saver was made on does not run any more: make another saver")
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
 
 
-async def _next(found: AsyncIterator[CheckpointTuple]) -> CheckpointTuple | None:
+async def _next(found: AsyncIterator[T]) -> T | None:
     """The next one; none at the end, for a StopAsyncIteration does not pass through a future."""
     return await anext(found, None)

@@ -28,7 +28,7 @@ from diurna_projections.thread_rows import Checkpoint as CheckpointRow
 from diurna_projections.threads import Wanted
 from diurna_schemas.checkpoints import ThreadDeleted
 from diurna_schemas.errors import InvalidInput
-from diurna_workflows.checkpointer.blocking import BlockingTwins
+from diurna_workflows.checkpointer.blocking import BlockingTwins, listed_on_its_loop, on_its_loop
 from diurna_workflows.checkpointer.cache import EMPTY, Head
 from diurna_workflows.checkpointer.config import (
     Bounds,
@@ -137,6 +137,7 @@ class KafkaCheckpointSaver(BlockingTwins):
             finally:
                 loop.wait(saver.aclose())
 
+    @on_its_loop
     async def aclose(self) -> None:
         """Writes what is queued, and gives every thread back."""
         await self._threads.close()
@@ -162,6 +163,7 @@ class KafkaCheckpointSaver(BlockingTwins):
 
     # --- writing ----------------------------------------------------------------------------------------
 
+    @on_its_loop
     async def aput(
         self,
         config: RunnableConfig,
@@ -187,6 +189,7 @@ class KafkaCheckpointSaver(BlockingTwins):
             await self._steps.save(draft, self._threads.append)
         return place.at(draft.checkpoint_id)
 
+    @on_its_loop
     async def aput_writes(
         self, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task_id: str, task_path: str = ""
     ) -> None:
@@ -201,6 +204,7 @@ class KafkaCheckpointSaver(BlockingTwins):
             await self._threads.outbox.room()
             await self._steps.go_on(draft, self._threads.append)
 
+    @on_its_loop
     async def adelete_thread(self, thread_id: str) -> None:
         """Deletes a thread with all its namespaces. A thread that is not there is no error."""
         await self._threads.all_here(checked_thread(thread_id))
@@ -217,6 +221,7 @@ class KafkaCheckpointSaver(BlockingTwins):
             await self._threads.appended(*(RecordDraft(record) for record in gone))
             await self._threads.reload(thread)
 
+    @on_its_loop
     async def adelete_for_runs(self, run_ids: Sequence[str]) -> None:
         """Deletes the checkpoints these runs made, with their writes. Runs that made none are no error."""
         _check_sequence("run_ids", run_ids)
@@ -229,6 +234,7 @@ class KafkaCheckpointSaver(BlockingTwins):
             async with self._threads.holding(thread_id):
                 await self._drop(thread_id, unwanted, f"runs {', '.join(run_ids)}"[:1_000])
 
+    @on_its_loop
     async def aprune(self, thread_ids: Sequence[str], *, strategy: str = "keep_latest") -> None:
         """Keeps of each thread the newest checkpoint of each namespace, or nothing.
 
@@ -249,6 +255,7 @@ class KafkaCheckpointSaver(BlockingTwins):
                 unkept = await unkept_by_pruning(self._reads, self.serde, thread_id)
                 await self._drop(thread_id, unkept, "pruned: the latest are kept")
 
+    @on_its_loop
     async def acopy_thread(self, source_thread_id: str, target_thread_id: str) -> None:
         """Copies a whole thread. Raises `NotFound` where there is none, `Conflict` where the target has other content.
 
@@ -256,6 +263,7 @@ class KafkaCheckpointSaver(BlockingTwins):
         """
         await self.acopy_until(source_thread_id, target_thread_id, None)
 
+    @on_its_loop
     async def acopy_until(self, source_thread_id: str, target_thread_id: str, checkpoint_id: str | None) -> None:
         """Copies a thread up to a checkpoint of its root graph, with what subgraphs did on the way there.
 
@@ -270,6 +278,7 @@ class KafkaCheckpointSaver(BlockingTwins):
 
     # --- reading ----------------------------------------------------------------------------------------
 
+    @on_its_loop
     async def aget_tuple(self, config: RunnableConfig) -> CheckpointTuple | None:
         """A checkpoint: the one the config names, else the newest of its namespace; none where there is none.
 
@@ -295,6 +304,7 @@ class KafkaCheckpointSaver(BlockingTwins):
             self._threads.read_heads.remember(place.thread_id, place.checkpoint_ns, whole)
         return tuple_of_head(self.serde, place, whole)
 
+    @listed_on_its_loop
     async def alist(
         self,
         config: RunnableConfig | None,
@@ -329,6 +339,7 @@ class KafkaCheckpointSaver(BlockingTwins):
             left = None if left is None else left - len(page)
             wanted = Wanted(*_bounds(wanted), page[-1].key)
 
+    @on_its_loop
     async def aget_delta_channel_history(
         self, *, config: RunnableConfig, channels: Sequence[str]
     ) -> Mapping[str, DeltaChannelHistory]:
