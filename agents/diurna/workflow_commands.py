@@ -7,7 +7,7 @@ from typing import Any, TypeVar, cast
 
 import orjson
 
-from diurna.documents import json_text, validated
+from diurna.documents import given_list, json_text, validated
 from diurna_schemas.errors import InvalidInput, TooLarge
 from diurna_schemas.ids import checked_id
 from diurna_schemas.merge_patch import DEPTH_MAX, is_too_deep, merged
@@ -65,7 +65,7 @@ def creation(
             "workflow_id": part_of_a_path("workflow_id", workflow_id),
             "workflow_type": workflow_type,
             "state": json_document("initial_state", initial_state),
-            "participating_agents": _names(participating_agents),
+            "participating_agents": given_list("participating_agents", participating_agents),
             "metadata": json_document("metadata", {} if metadata is None else metadata),
             "step": step,
         },
@@ -196,12 +196,3 @@ def part_of_a_path(field: str, id: str) -> str:  # noqa: A002
     if id in {".", ".."}:
         raise InvalidInput(field, id, "in a path it stands for another place")
     return id
-
-
-def _names(given: Iterable[str]) -> list[str]:
-    if isinstance(given, str | bytes):
-        raise InvalidInput("participating_agents", given, "a list of names is expected")
-    try:
-        return list(given)
-    except TypeError as error:
-        raise InvalidInput("participating_agents", given, "a list of names is expected") from error
