@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import shutil
 import stat
 import tempfile
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 
 Report = Callable[[str, dict[str, object]], Awaitable[None]]
@@ -34,21 +35,74 @@ class Workspace:
     @asynccontextmanager
     async def fresh(self, purpose: str) -> AsyncGenerator[Path]:
         """A new directory of this call alone, gone when the block ends."""
-        directory = await asyncio.to_thread(self._make, purpose)
+        directory, claim = await asyncio.to_thread(self._make, purpose)
         try:
             yield directory
         finally:
             # Shielded, so that a cancelled handler does not leave its directories behind.
-            await asyncio.shield(asyncio.to_thread(remove_tree, directory))
+            await asyncio.shield(asyncio.to_thread(_give_up, directory, claim))
 
-    def _make(self, purpose: str) -> Path:
-        parent = self.root / "work"
-        parent.mkdir(parents=True, exist_ok=True)
-        directory = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=parent))
+    def clear(self) -> None:
+        """Removes what processes left behind that were killed; what a living one works in stays."""
+        for directory in sorted(self._work.glob("*/")):
+            with suppress(OSError):  # what cannot be looked at, or is gone already
+                with _claimed(self._work):
+                    is_left = _is_left(directory)
+                if is_left:
+                    remove_tree(directory)
+
+    @property
+    def _work(self) -> Path:
+        return self.root / "work"
+
+    def _make(self, purpose: str) -> tuple[Path, int]:
+        """A directory, and the claim on it: an open descriptor that is locked until it is closed, or we are gone."""
+        self._work.mkdir(parents=True, exist_ok=True)
+        with _claimed(self._work):
+            directory = Path(tempfile.mkdtemp(prefix=f"{purpose}-", dir=self._work))
+            claim = _opened(directory)
+            _lock(claim)
         # uv takes its settings from the nearest directory above that has some. With this one, a foreign
         # tree is judged by its own settings and the user's, not by those of whoever's tree we lie in.
         (directory / "uv.toml").touch()
-        return directory
+        return directory, claim
+
+
+def _opened(directory: Path) -> int:
+    return os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _lock(claim: int) -> None:
+    with suppress(OSError):  # a file system without locks: there what is left behind stays
+        fcntl.flock(claim, fcntl.LOCK_EX)
+
+
+@contextmanager
+def _claimed(directory: Path) -> Generator[None]:
+    """Nobody makes or claims a directory in it while the block lasts."""
+    claim = _opened(directory)
+    try:
+        _lock(claim)
+        yield
+    finally:
+        os.close(claim)
+
+
+def _is_left(directory: Path) -> bool:
+    """Whether whoever claimed it is gone."""
+    claim = _opened(directory)
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(claim)
+    return True
+
+
+def _give_up(directory: Path, claim: int) -> None:
+    remove_tree(directory)
+    os.close(claim)
 
 
 async def report_nothing(step: str, details: dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -51,6 +52,8 @@ async def at_work(
         await stack.enter_async_context(agent.running())
         if died is not None:
             await declare_dead(connection, agent_id, died)
+        clearing = asyncio.create_task(asyncio.to_thread(workspace.clear), name="clear what was left behind")
+        stack.push_async_callback(asyncio.wait, {clearing})
         yield agent
 
 
