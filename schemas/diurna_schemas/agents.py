@@ -14,7 +14,7 @@ AgentStatus = Literal["active", "busy", "idle", "offline", "stale"]
 SettableStatus = Literal["active", "busy", "idle", "offline"]
 Priority = Literal["low", "normal", "high", "urgent"]
 ResponseStatus = Literal["success", "error", "timeout", "rejected", "partial"]
-Concurrency = Annotated[int, Field(strict=True, ge=0, le=1000)]
+Concurrency = Annotated[int, Field(ge=0, le=1000)]
 TimeoutMs = Annotated[int, Field(gt=0, le=TIMEOUT_MS_MAX)]
 
 STALE_AFTER_MS: Final = 60_000

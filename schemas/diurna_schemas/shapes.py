@@ -188,7 +188,7 @@ class AgentRegistration(Shape):
     status: SettableStatus = "active"
     metadata: JsonObject = Field(default_factory=dict)
     instance_id: Id | None = None
-    concurrency: Concurrency = 0
+    concurrency: Annotated[Concurrency, Field(strict=True)] = 0
 
 
 class AgentInfo(Shape):
