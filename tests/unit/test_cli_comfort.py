@@ -216,3 +216,14 @@ sys.exit(cli.run(app))
 
 def test_the_benches_that_are_offered_are_those_there_are() -> None:
     assert tuple(suite.BENCHES) == NAMES
+
+
+def test_a_command_loads_no_other_command_line_than_its_own(tmp_path: Path) -> None:
+    code = (
+        "import atexit, sys; from diurna_deploy.cli import main\n"
+        "atexit.register(lambda: print([name in sys.modules for name in ('httpx', 'click')]))\n"
+        f"sys.argv = ['diurna', 'agent', 'list', '--state-dir', {str(tmp_path)!r}]\n"
+        "main()"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (ran.returncode, ran.stdout.strip()) == (cli.UNAVAILABLE, "[True, False]"), ran.stderr
