@@ -16,6 +16,7 @@ from diurna.documents import json_text, validated
 from diurna.leases import Lease, lease_ms_of, milliseconds
 from diurna.lock_reads import ApiReads, LockReads, TableReads, What
 from diurna.metrics import LOCK_ACQUISITIONS, LOCK_CONTENTIONS, LOCK_WAIT_SECONDS, LOCKS_ACTIVE
+from diurna.past_reads import AsOf, as_of_text
 from diurna.settings import ClientSettings, api_url
 from diurna.wishes import Wish
 from diurna_schemas import topics
@@ -50,6 +51,10 @@ class ResourceLockManager(Client):
     What is read shows everything that stood on the log when it was asked for, so a lock that somebody was granted a
     moment ago is never missing, and what this process gave back is free. A lease whose time has passed is over, also
     where the log has not said so yet.
+
+    Reads take `as_of`, a time or the position of an event as text, and answer who held and who waited then. A datetime
+    needs a zone, a text without one is UTC; a time to come is now. They raise `InvalidInput` where it is neither,
+    `NotFound` for a position at which no event stands.
     """
 
     def __init__(
@@ -184,33 +189,39 @@ class ResourceLockManager(Client):
             raise Unreadable(f"a {type(event).__name__} does not answer a forced release")
         return event
 
-    async def is_locked(self, resource_id: str) -> bool:
-        """Whether somebody holds the lock now."""
-        return await self.get_lock_info(resource_id) is not None
+    async def is_locked(self, resource_id: str, *, as_of: AsOf = None) -> bool:
+        """Whether somebody holds the lock."""
+        return await self.get_lock_info(resource_id, as_of=as_of) is not None
 
-    async def get_lock_info(self, resource_id: str) -> LockInfo | None:
-        """Who holds the lock now, since when and until when; None where nobody does."""
-        found = await self._read("held", resource_id=checked_id("resource_id", resource_id))
+    async def get_lock_info(self, resource_id: str, *, as_of: AsOf = None) -> LockInfo | None:
+        """Who holds the lock, since when and until when; None where nobody does."""
+        found = await self._read("held", resource_id=checked_id("resource_id", resource_id), as_of=as_of)
         return validated(LockInfo, found[0]) if found else None
 
-    async def list_locks(self, agent_id: str | None = None, *, limit: int = 1000) -> list[LockInfo]:
-        """The locks that are held now, all or an agent's, in order of their resources."""
-        return [validated(LockInfo, one) for one in await self._read("held", agent_id=agent_id, limit=limit)]
+    async def list_locks(self, agent_id: str | None = None, *, limit: int = 1000, as_of: AsOf = None) -> list[LockInfo]:
+        """The locks that are held, all or an agent's, in order of their resources."""
+        found = await self._read("held", agent_id=agent_id, limit=limit, as_of=as_of)
+        return [validated(LockInfo, one) for one in found]
 
-    async def get_wait_queue(self, resource_id: str | None = None, *, limit: int = 1000) -> list[LockWaiter]:
+    async def get_wait_queue(
+        self, resource_id: str | None = None, *, limit: int = 1000, as_of: AsOf = None
+    ) -> list[LockWaiter]:
         """Who waits for a resource, or for any, the next one first."""
-        return [validated(LockWaiter, one) for one in await self._read("queue", resource_id=resource_id, limit=limit)]
+        found = await self._read("queue", resource_id=resource_id, limit=limit, as_of=as_of)
+        return [validated(LockWaiter, one) for one in found]
 
     async def get_lock_history(
-        self, resource_id: str | None = None, *, agent_id: str | None = None, limit: int = 100
+        self, resource_id: str | None = None, *, agent_id: str | None = None, limit: int = 100, as_of: AsOf = None
     ) -> list[LockRecord]:
         """Every wish for a lock and how it ended, the newest first; of a resource, an agent, or all."""
-        found = await self._read("history", resource_id=resource_id, agent_id=agent_id, limit=limit)
+        found = await self._read("history", resource_id=resource_id, agent_id=agent_id, limit=limit, as_of=as_of)
         return [validated(LockRecord, one) for one in found]
 
-    async def get_lock_statistics(self, resource_id: str | None = None, *, limit: int = 100) -> list[LockStatistics]:
+    async def get_lock_statistics(
+        self, resource_id: str | None = None, *, limit: int = 100, as_of: AsOf = None
+    ) -> list[LockStatistics]:
         """How much a resource is fought for, or each of them, in order of their ids."""
-        found = await self._read("statistics", resource_id=resource_id, limit=limit)
+        found = await self._read("statistics", resource_id=resource_id, limit=limit, as_of=as_of)
         return [validated(LockStatistics, one) for one in found]
 
     # --- holding ----------------------------------------------------------------------------------------
@@ -239,9 +250,16 @@ class ResourceLockManager(Client):
     # --- reading ----------------------------------------------------------------------------------------
 
     async def _read(
-        self, what: What, *, resource_id: str | None = None, agent_id: str | None = None, limit: int = 1
+        self,
+        what: What,
+        *,
+        resource_id: str | None = None,
+        agent_id: str | None = None,
+        limit: int = 1,
+        as_of: AsOf = None,
     ) -> list[dict[str, Any]]:
-        """Reads what the tables hold, once they hold everything that is on the log now."""
+        """Reads what the tables hold, or held, once they hold everything that is on the log now."""
+        moment = as_of_text(as_of)
         for field, value in (("resource_id", resource_id), ("agent_id", agent_id)):
             if value is not None:
                 checked_id(field, value)
@@ -253,13 +271,13 @@ class ResourceLockManager(Client):
         ends = await connection.log.ends([TopicPartition(topics.LOCKS.events, number) for number in numbers])
         last = [Position(place.topic, place.partition, end - 1) for place, end in ends.items() if end > 0]
         filters = {"resource_id": resource_id, "agent_id": agent_id}
-        return await self._reads.read(what, filters, limit=limit, after=last)
+        return await self._reads.read(what, filters, limit=limit, after=last, as_of=moment)
 
     async def _reads_of(self, connection: Connection) -> LockReads:
         if self._api is not None:
             return ApiReads(self._api)
         if self._address is not None and self._address.startswith(_DATABASES):
-            return await TableReads.connect(self._address, connection.codec)
+            return await TableReads.connect(self._address, connection.codec, connection.clock_ms)
         found = self._address or (self._settings.api_url if self._settings is not None else None)
         return ApiReads(ApiClient(found or api_url()))
 

@@ -60,7 +60,7 @@ class Team:
         self.log = log
         self.codec = codec
         self.clock = clock
-        self.reads = MemoryReads(log, codec)
+        self.reads = MemoryReads(log, codec, clock)
         self._connections: list[Connection] = []
         self._app: FastAPI | None = None
         self.connection = self.connect()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import orjson
@@ -14,9 +15,13 @@ from diurna.gateway.reads import KnownLock
 from diurna.problems import problem_response
 from diurna.testing_locks import add_lock_reads, history_of
 from diurna.testing_workflows import MemoryWorkflows, workflow_routes
+from diurna_projections.advance import understood
 from diurna_projections.documents import Document, dead_letter_document, opened, request_document
+from diurna_projections.folds import fold
 from diurna_projections.memory import MemoryTables
+from diurna_projections.moment import parse
 from diurna_projections.raw_path import RawPathRoute
+from diurna_projections.records import LogRecord
 from diurna_projections.rows import Agent, AgentInstance
 from diurna_projections.tables import Tables
 from diurna_schemas import topics
@@ -24,6 +29,7 @@ from diurna_schemas.agents import STALE_AFTER_MS
 from diurna_schemas.codec import Codec
 from diurna_schemas.envelope import iso
 from diurna_schemas.errors import DiurnaError, NotFound
+from diurna_schemas.ids import Position
 from diurna_streams.log import TopicPartition
 from diurna_streams.log.memory import MemoryLog
 
@@ -34,8 +40,10 @@ _TOPICS = (*topics.EVENT_TOPICS, topics.BROADCASTS, topics.HEARTBEATS, *topics.D
 class MemoryReads:
     """The tables as the log stands now: folded on each question, so that every read sees every write."""
 
-    def __init__(self, log: MemoryLog, codec: Codec) -> None:
+    def __init__(self, log: MemoryLog, codec: Codec, clock_ms: Callable[[], int]) -> None:
         self._log = log
+        self._codec = codec
+        self._clock_ms = clock_ms
         self._memory = MemoryTables(codec)
         self._next: dict[TopicPartition, int] = {}
         self.workflows = MemoryWorkflows(lambda: self.tables, codec)
@@ -51,6 +59,32 @@ class MemoryReads:
                     self._memory.apply(records)
                     self._next[place] = start + len(records)
         return self._memory.tables
+
+    def at(self, as_of: str | None) -> tuple[Tables, int]:
+        """The tables as they were, and the time that was: now, at a time, or when an event was the last one.
+
+        Raises `InvalidInput` for what is no moment, `NotFound` for the position of no event.
+        """
+        if as_of is None:
+            return self.tables, self._clock_ms()
+        moment = parse(as_of)
+        events = self.tables.events.records
+        if isinstance(moment, Position):
+            at_ms = next((record.timestamp_ms for record in events if _place(record) == moment), None)
+            if at_ms is None:
+                raise NotFound("event", str(moment))
+            events = [record for record in events if not _is_behind(record, moment)]
+        else:
+            at_ms = min(moment.at_ms, self._clock_ms())
+        then = Tables()
+        for reading in understood(self._codec, [record for record in events if record.timestamp_ms <= at_ms]):
+            fold(then, reading)
+        return then, at_ms
+
+    def workflows_at(self, as_of: str | None) -> MemoryWorkflows:
+        """The reads about workflows as they were. Raises as `at` does."""
+        tables, _ = self.at(as_of)
+        return MemoryWorkflows(lambda: tables, self._codec)
 
     async def agent_of_request(self, request_id: str) -> str | None:
         """The agent a request was submitted to."""
@@ -165,10 +199,19 @@ def build_api(connection: Connection, reads: MemoryReads) -> FastAPI:
             raise NotFound("request", request_id)
         return _json(request_document(found[0]._asdict()))
 
-    add_lock_reads(app, lambda: reads.tables, connection.clock_ms)
+    add_lock_reads(app, reads.at)
     app.include_router(write_router(connection, reads))
-    app.include_router(workflow_routes(reads.workflows))
+    app.include_router(workflow_routes(reads.workflows_at))
     return app
+
+
+def _place(record: LogRecord) -> Position:
+    return Position(record.topic, record.partition, record.offset)
+
+
+def _is_behind(record: LogRecord, position: Position) -> bool:
+    is_there = (record.topic, record.partition) == (position.topic, position.partition)
+    return is_there and record.offset > position.offset
 
 
 def _json(content: object) -> Response:

@@ -19,16 +19,16 @@ Rows = Iterable[dict[str, Any]]
 Select = Callable[[Tables, int], Rows]
 
 
-def add_lock_reads(app: FastAPI, tables: Callable[[], Tables], clock_ms: Callable[[], int]) -> None:
+def add_lock_reads(app: FastAPI, tables_at: Callable[[str | None], tuple[Tables, int]]) -> None:
     """GET /locks, /locks/queue, /locks/history, /locks/statistics and /locks/{lock_id}."""
 
     def list_route(select: Select, document: AsDocument) -> Callable[[Request], Any]:
         async def listed(request: Request) -> Response:
             wanted = {name: value for name, value in request.query_params.items() if name in _FILTERS}
-            now_ms = clock_ms()
+            tables, now_ms = tables_at(request.query_params.get("as_of"))
             found = [
                 document(row, now_ms)
-                for row in select(tables(), now_ms)
+                for row in select(tables, now_ms)
                 if all(row[name] == value for name, value in wanted.items() if name in row)
             ]
             limit = int(request.query_params.get("limit", 100))
@@ -45,11 +45,12 @@ def add_lock_reads(app: FastAPI, tables: Callable[[], Tables], clock_ms: Callabl
         app.add_api_route(path, list_route(select, document), methods=["GET"])
 
     @app.get("/locks/{lock_id}")
-    async def show_lock(lock_id: str) -> Response:
-        row = history_of(tables(), lock_id)
+    async def show_lock(lock_id: str, as_of: str | None = None) -> Response:
+        tables, now_ms = tables_at(as_of)
+        row = history_of(tables, lock_id)
         if row is None:
             raise NotFound("lock", lock_id)
-        document = lock_documents.history_document(row._asdict(), clock_ms())
+        document = lock_documents.history_document(row._asdict(), now_ms)
         return Response(orjson.dumps(document), media_type="application/json")
 
 

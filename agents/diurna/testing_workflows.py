@@ -121,42 +121,48 @@ class MemoryWorkflows:
 _COUNTED = ("total", "running", "paused", "completed", "failed", "cancelled", "completed_ms")
 
 
-def workflow_routes(workflows: MemoryWorkflows) -> APIRouter:
-    """The reads as routes."""
+def workflow_routes(workflows_at: Callable[[str | None], MemoryWorkflows]) -> APIRouter:
+    """The reads as routes, each of them of now or of a moment."""
     router = APIRouter(route_class=RawPathRoute)
 
     @router.get("/workflows")
     async def list_workflows(
-        status: str | None = None, workflow_type: str | None = None, ended_before: str | None = None
+        status: str | None = None,
+        workflow_type: str | None = None,
+        ended_before: str | None = None,
+        as_of: str | None = None,
     ) -> Response:
-        return _json(workflows.workflows(status=status, workflow_type=workflow_type, ended_before=ended_before))
+        filters = {"status": status, "workflow_type": workflow_type, "ended_before": ended_before}
+        return _json(workflows_at(as_of).workflows(**filters))
 
     @router.get("/workflows/{workflow_id}")
-    async def show_workflow(workflow_id: str, version: int | None = None) -> Response:
-        found = workflows.workflow(workflow_id, version)
+    async def show_workflow(workflow_id: str, version: int | None = None, as_of: str | None = None) -> Response:
+        found = workflows_at(as_of).workflow(workflow_id, version)
         answer = _json(found)
         answer.headers["ETag"] = f'"{found["version"]}"'
         return answer
 
     @router.get("/workflows/{workflow_id}/checkpoints")
-    async def list_checkpoints(workflow_id: str, limit: int = 100) -> Response:
-        return _json(workflows.checkpoints(workflow_id)[:limit])
+    async def list_checkpoints(workflow_id: str, limit: int = 100, as_of: str | None = None) -> Response:
+        return _json(workflows_at(as_of).checkpoints(workflow_id)[:limit])
 
     @router.get("/workflows/{workflow_id}/checkpoints/{checkpoint_id}")
-    async def show_checkpoint(workflow_id: str, checkpoint_id: str) -> Response:
-        return _json(workflows.checkpoint(workflow_id, checkpoint_id))
+    async def show_checkpoint(workflow_id: str, checkpoint_id: str, as_of: str | None = None) -> Response:
+        return _json(workflows_at(as_of).checkpoint(workflow_id, checkpoint_id))
 
     @router.get("/workflows/{workflow_id}/history")
-    async def show_history(workflow_id: str) -> Response:
-        return _json(workflows.history(workflow_id))
+    async def show_history(workflow_id: str, as_of: str | None = None) -> Response:
+        return _json(workflows_at(as_of).history(workflow_id))
 
     @router.get("/approvals")
-    async def list_approvals(status: str | None = None, workflow_id: str | None = None) -> Response:
-        return _json(workflows.approvals(status, workflow_id))
+    async def list_approvals(
+        status: str | None = None, workflow_id: str | None = None, as_of: str | None = None
+    ) -> Response:
+        return _json(workflows_at(as_of).approvals(status, workflow_id))
 
     @router.get("/workflow-statistics")
-    async def show_statistics() -> Response:
-        return _json(workflows.statistics())
+    async def show_statistics(as_of: str | None = None) -> Response:
+        return _json(workflows_at(as_of).statistics())
 
     return router
 

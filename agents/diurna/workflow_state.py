@@ -15,8 +15,9 @@ from diurna.connection import Connection
 from diurna.differences import Operation, json_patch
 from diurna.documents import json_object, validated
 from diurna.event import Event
+from diurna.past_reads import AsOf, as_of_text
 from diurna.settings import ClientSettings, api_url
-from diurna.workflow_reads import PAGE, ApiReads, TableReads, WorkflowReads
+from diurna.workflow_reads import PAGE, ApiReads, TableReads, When, WorkflowReads
 from diurna.workflow_retention import age_ms, remove
 from diurna_schemas.envelope import iso
 from diurna_schemas.errors import InvalidInput, NotFound
@@ -42,6 +43,10 @@ class WorkflowStateManager(Client):
     Writes go to the log. Reads come from `address`: the API (`http://…`) or the tables (`postgresql://…`); without it,
     from the environment's API. Each change of a workflow is one version; `expected_version` makes a change count only
     at that version, else `WorkflowConflict` names the current one.
+
+    Reads take `as_of`, a time or the position of an event as text, and answer what would have been answered then. A
+    datetime needs a zone, a text without one is UTC; a time to come is now. Raises `InvalidInput` where it is neither,
+    `NotFound` for a position at which no event stands.
     """
 
     def __init__(
@@ -188,20 +193,23 @@ class WorkflowStateManager(Client):
         event = (await self._write(command)).event
         return json_object(event.data) if isinstance(event, WorkflowRestored) else {}
 
-    async def get_checkpoints(self, workflow_id: str, limit: int = 100) -> list[WorkflowCheckpoint]:
+    async def get_checkpoints(
+        self, workflow_id: str, limit: int = 100, *, as_of: AsOf = None
+    ) -> list[WorkflowCheckpoint]:
         """The newest checkpoints, the newest first, without their states."""
         commands.whole_number("limit", limit, PAGE)
         checked_id("workflow_id", workflow_id)
-        found = await (await self._reading()).checkpoints(workflow_id, limit, self._own(workflow_id))
+        when = self._when(workflow_id, as_of)
+        found = await (await self._reading()).checkpoints(workflow_id, limit, when)
         return [validated(WorkflowCheckpoint, one) for one in found]
 
-    async def get_checkpoint(self, workflow_id: str, checkpoint_id: str) -> WorkflowCheckpoint:
+    async def get_checkpoint(self, workflow_id: str, checkpoint_id: str, *, as_of: AsOf = None) -> WorkflowCheckpoint:
         """A checkpoint with its state. Raises `NotFound`."""
-        return validated(WorkflowCheckpoint, await self._taken(workflow_id, checkpoint_id))
+        return validated(WorkflowCheckpoint, await self._taken(workflow_id, checkpoint_id, as_of))
 
-    async def get_latest_checkpoint(self, workflow_id: str) -> WorkflowCheckpoint | None:
+    async def get_latest_checkpoint(self, workflow_id: str, *, as_of: AsOf = None) -> WorkflowCheckpoint | None:
         """The newest checkpoint; none where none was taken."""
-        found = await self.get_checkpoints(workflow_id, limit=1)
+        found = await self.get_checkpoints(workflow_id, limit=1, as_of=as_of)
         return found[0] if found else None
 
     async def fork(
@@ -223,40 +231,46 @@ class WorkflowStateManager(Client):
             checkpoint_id = latest.checkpoint_id
         new_id = _new_id() if new_workflow_id is None else new_workflow_id
         reads = await self._reading()
-        source = await reads.workflow(workflow_id, None, self._own(workflow_id))
+        source = await reads.workflow(workflow_id, None, self._when(workflow_id))
         taken = await self._taken(workflow_id, checkpoint_id)
         await self._write(commands.fork_of(_new_id(), new_id, source, taken, updates))
         return new_id
 
     # --- reads ------------------------------------------------------------------------------------------
 
-    async def get_workflow(self, workflow_id: str, version: int | None = None) -> WorkflowState:
-        """A workflow as it is, or as it was at a version. Raises `NotFound`."""
+    async def get_workflow(self, workflow_id: str, version: int | None = None, *, as_of: AsOf = None) -> WorkflowState:
+        """A workflow as it is, as it was at a version, or as it was at a moment. Raises `NotFound`."""
         checked_id("workflow_id", workflow_id)
         commands.whole_number("version", version)
-        found = await (await self._reading()).workflow(workflow_id, version, self._own(workflow_id))
-        return validated(WorkflowState, found)
+        when = self._when(workflow_id, as_of)
+        if version is not None and when.as_of is not None:
+            raise InvalidInput("as_of", when.as_of, f"version {version} is one moment already: give one of both")
+        return validated(WorkflowState, await (await self._reading()).workflow(workflow_id, version, when))
 
-    async def list_workflows(self, status: str | None = None, workflow_type: str | None = None) -> list[WorkflowState]:
+    async def list_workflows(
+        self, status: str | None = None, workflow_type: str | None = None, *, as_of: AsOf = None
+    ) -> list[WorkflowState]:
         """All workflows, or those of a status or type, the newest first."""
         filters = {"status": status, "workflow_type": workflow_type}
-        found = await (await self._reading()).workflows(filters, self._all_own())
+        when = self._when(None, as_of)
+        found = await (await self._reading()).workflows(filters, when)
         return [validated(WorkflowState, one) for one in found]
 
-    async def list_active_workflows(self) -> list[WorkflowState]:
+    async def list_active_workflows(self, *, as_of: AsOf = None) -> list[WorkflowState]:
         """Those that run or are paused, the newest first."""
-        active = [*await self.list_workflows("running"), *await self.list_workflows("paused")]
+        active = [one for status in ("running", "paused") for one in await self.list_workflows(status, as_of=as_of)]
         return sorted(active, key=lambda one: (one.started_at, one.workflow_id), reverse=True)
 
-    async def get_workflow_statistics(self) -> list[JsonObject]:
+    async def get_workflow_statistics(self, *, as_of: AsOf = None) -> list[JsonObject]:
         """For each type how many there are in which status, and `average_seconds` of the completed ones."""
-        return await (await self._reading()).statistics(self._all_own())
+        when = self._when(None, as_of)
+        return await (await self._reading()).statistics(when)
 
-    async def history(self, workflow_id: str) -> list[Event]:
+    async def history(self, workflow_id: str, *, as_of: AsOf = None) -> list[Event]:
         """Every event of a workflow, the oldest first. Raises `NotFound`."""
         checked_id("workflow_id", workflow_id)
-        found = await (await self._reading()).history(workflow_id, self._own(workflow_id))
-        return [Event.from_document(one) for one in found]
+        when = self._when(workflow_id, as_of)
+        return [Event.from_document(one) for one in await (await self._reading()).history(workflow_id, when)]
 
     async def diff(self, workflow_id: str, version_a: int, version_b: int) -> list[Operation]:
         """What changed from one version to another, as a JSON Patch (RFC 6902) over status, step, state and end."""
@@ -270,7 +284,7 @@ class WorkflowStateManager(Client):
         """Forgets workflows that have been over for so many days, and returns how many. Their events stay."""
         older_than_ms = age_ms(days)
         before_ms = (await self._connected()).clock_ms() - older_than_ms
-        found = await (await self._reading()).workflows({"ended_before": iso(before_ms)}, self._all_own())
+        found = await (await self._reading()).workflows({"ended_before": iso(before_ms)}, self._when())
         return await remove(self._write, [str(one["workflow_id"]) for one in found], older_than_ms=older_than_ms)
 
     # --- inside -----------------------------------------------------------------------------------------
@@ -298,22 +312,24 @@ class WorkflowStateManager(Client):
         if self._api is not None:
             return ApiReads(self._api)
         if self._address is not None and self._address.startswith("postgres"):
-            return await TableReads.open(self._address, (await self._connected()).codec)
+            connection = await self._connected()
+            return await TableReads.open(self._address, connection.codec, connection.clock_ms)
         known = None if self._settings is None else self._settings.api_url
         return ApiReads(ApiClient(self._address or known or api_url()))
 
-    async def _taken(self, workflow_id: str, checkpoint_id: str) -> JsonObject:
+    async def _taken(self, workflow_id: str, checkpoint_id: str, as_of: AsOf = None) -> JsonObject:
         checked_id("workflow_id", workflow_id)
         checked_id("checkpoint_id", checkpoint_id)
-        return await (await self._reading()).checkpoint(workflow_id, checkpoint_id, self._own(workflow_id))
+        when = self._when(workflow_id, as_of)
+        return await (await self._reading()).checkpoint(workflow_id, checkpoint_id, when)
 
-    def _own(self, workflow_id: str) -> list[Position]:
-        """What this manager wrote last where the workflow's events stand: one position stands for all before it."""
-        position = self._written.get(partition_of(workflow_id))
-        return [] if position is None else [position]
+    def _when(self, workflow_id: str | None = None, as_of: AsOf = None) -> When:
+        """After what this manager wrote where the workflow's events stand, or everywhere; as of a moment, or now.
 
-    def _all_own(self) -> list[Position]:
-        return [self._written[partition] for partition in sorted(self._written)]
+        Of a partition the last position stands for all before it. Raises `InvalidInput` for what is no moment.
+        """
+        own = sorted(self._written) if workflow_id is None else {partition_of(workflow_id)} & self._written.keys()
+        return When([self._written[partition] for partition in own], as_of_text(as_of))
 
 
 def _new_id() -> str:

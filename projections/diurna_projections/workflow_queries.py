@@ -23,17 +23,17 @@ class WorkflowQueries:
     """Reads from the tables that `queries` reads from."""
 
     def __init__(self, queries: Queries) -> None:
-        self._queries = queries
+        self.queries = queries
 
     async def workflow(self, workflow_id: str, *, version: int | None = None) -> tuple[Document, str]:
         """A workflow at its newest version or at a past one, and the positions that is true at. Raises `NotFound`."""
-        newest, positions = await self._queries.workflow(workflow_id)
+        newest, positions = await self.queries.workflow(workflow_id)
         if version is None or version == newest["version"]:
             return newest, positions
-        fold = WorkflowFold(workflow_id, self._queries.codec)
+        fold = WorkflowFold(workflow_id, self.queries.codec)
         last_offset = -1
         while version < newest["version"]:
-            rows = await self._queries.database.fetch(_SQL["events_of"], workflow_id, last_offset, _EVENTS_AT_ONCE)
+            rows = await self.queries.database.fetch(_SQL["events_of"], workflow_id, last_offset, _EVENTS_AT_ONCE)
             if (found := fold.up_to(_mappings(rows), version)) is not None:
                 return documents.workflow_document(stored_workflow(found)), positions
             if len(rows) < _EVENTS_AT_ONCE:
@@ -44,11 +44,11 @@ class WorkflowQueries:
     async def checkpoints(self, workflow_id: str, *, limit: int = LIMIT, cursor: str | None = None) -> Page:
         """The checkpoints of a workflow, the newest first, without their states. Raises `NotFound`."""
         filters = {"workflow_id": checked_id("workflow_id", workflow_id)}
-        page = await self._queries.page(
+        page = await self.queries.page(
             paging.CHECKPOINTS, filters, documents.checkpoint_document, limit=limit, cursor=cursor
         )
         if not page.documents and cursor is None:
-            await self._queries.workflow(workflow_id)
+            await self.queries.workflow(workflow_id)
         return page
 
     async def checkpoint(self, workflow_id: str, checkpoint_id: str) -> tuple[Document, str]:
@@ -57,7 +57,7 @@ class WorkflowQueries:
             "workflow_id": checked_id("workflow_id", workflow_id),
             "checkpoint_id": checked_id("checkpoint_id", checkpoint_id),
         }
-        page = await self._queries.page(paging.CHECKPOINTS, filters, documents.checkpoint_document, limit=1)
+        page = await self.queries.page(paging.CHECKPOINTS, filters, documents.checkpoint_document, limit=1)
         if not page.documents:
             raise NotFound("checkpoint", checkpoint_id)
         taken = page.documents[0]
@@ -66,18 +66,18 @@ class WorkflowQueries:
 
     async def statistics(self) -> Page:
         """How many workflows of each type there are in which status, and how long the completed ones took."""
-        rows = await self._queries.database.fetch(_SQL["statistics"])
+        rows = await self.queries.database.fetch(_SQL["statistics"])
         found = [documents.statistics_document(row) for row in _mappings(rows) if row["workflow_type"] is not None]
         return Page(found, (rows[0]["positions"] if rows else None) or "")
 
     async def driven_type(self, workflow_id: str) -> str | None:
         """The type of a workflow that a graph drives, whose checkpoints are kept; none of any other."""
-        row = await self._queries.database.row(_SQL["driven_type"], workflow_id)
+        row = await self.queries.database.row(_SQL["driven_type"], workflow_id)
         return None if row is None else cast("str", row["workflow_type"])
 
     async def ended(self, before_ms: int, *, limit: int) -> list[str]:
         """The ids of workflows that ended before a time, those that ended first."""
-        return [row["workflow_id"] for row in await self._queries.database.fetch(_SQL["ended"], before_ms, limit)]
+        return [row["workflow_id"] for row in await self.queries.database.fetch(_SQL["ended"], before_ms, limit)]
 
 
 def _mappings(rows: Iterable[Any]) -> list[Mapping[str, Any]]:

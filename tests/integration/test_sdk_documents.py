@@ -103,6 +103,15 @@ async def test_the_examples_of_the_workflow_state_run(memory: Team, block: Block
         await run_python(block, {"state": state})
 
 
+async def test_the_example_of_reads_of_the_past_runs(memory: Team) -> None:
+    (block,) = blocks("docs/how-to/read-the-past.md", "python")
+    async with memory.workflow_state() as state, memory.locks() as locks:
+        workflow_id = await state.create_workflow("test", {}, [])
+        await state.complete_workflow(workflow_id)
+        space = await run_python(block, {"state": state, "locks": locks, "workflow_id": workflow_id})
+        assert space["before"].type == "workflow.created"
+
+
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not there")
 async def test_the_commands_of_the_registry_run(memory: Team) -> None:
     (block,) = blocks("docs/AGENT_REGISTRY.md", "console")

@@ -9,7 +9,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from datetime import datetime
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -215,6 +215,131 @@ async def test_a_fork_begins_at_a_checkpoint_and_leaves_its_origin_alone(state: 
     assert await state.fork(workflow_id, new_workflow_id=new_id) == new_id, "the newest checkpoint, where none is named"
     assert (await state.get_workflow(new_id)).state_data == {"c": 2}
     assert await state.get_workflow(workflow_id) == origin
+
+
+# --- moments of the past --------------------------------------------------------------------------------------
+
+
+async def told(state: WorkflowStateManager, workflow_id: str) -> list[tuple[str, datetime]]:
+    """Where and when each event of a workflow stands, the oldest first."""
+    return [(event.position, event.time) for event in await state.history(workflow_id)]
+
+
+async def test_any_past_state_is_read_at_the_position_of_an_event(state: WorkflowStateManager) -> None:
+    kind = f"kind-{uuid.uuid4().hex[:8]}"
+    workflow_id = await state.create_workflow(kind, {"n": 0}, AGENTS)
+    first = await state.checkpoint(workflow_id, "here", "agent-1", {"x": 1})
+    await state.update_state(workflow_id, {"n": 1, "nested": {"a": 1}})
+    second = await state.checkpoint(workflow_id, "there")
+    await state.complete_workflow(workflow_id, {"n": 2})
+    created_at, checkpoint_at, updated_at, again_at, ended_at = [at for at, _ in await told(state, workflow_id)]
+
+    moments = (created_at, checkpoint_at, updated_at, again_at, ended_at)
+    then = [await state.get_workflow(workflow_id, as_of=at) for at in moments]
+    assert [one.version for one in then] == [1, 1, 2, 2, 3]
+    assert [one.state_data.get("n") for one in then] == [0, 0, 1, 1, 2]
+    assert [one.status for one in then] == ["running"] * 4 + ["completed"]
+    assert then[3].completed_at is None
+    assert then[4] == await state.get_workflow(workflow_id)
+
+    listed = [await state.get_checkpoints(workflow_id, as_of=at) for at in moments]
+    assert [[one.checkpoint_id for one in found] for found in listed] == [
+        [], [first], [first], [second, first], [second, first],
+    ]  # fmt: skip
+    assert [one.checkpoint_id for one in await state.get_checkpoints(workflow_id, 1, as_of=again_at)] == [second]
+    assert await state.get_latest_checkpoint(workflow_id, as_of=created_at) is None
+    assert (await state.get_checkpoint(workflow_id, first, as_of=updated_at)).state_data == {"n": 0}
+    with pytest.raises(NotFound) as missing:
+        await state.get_checkpoint(workflow_id, second, as_of=updated_at)
+    assert (missing.value.kind, missing.value.id) == ("checkpoint", second)
+    assert [len(await state.history(workflow_id, as_of=at)) for at in moments] == [1, 2, 3, 4, 5]
+
+    for at, status in ((updated_at, "running"), (ended_at, "completed")):
+        assert [one.status for one in await state.list_workflows(workflow_type=kind, as_of=at)] == [status]
+        assert len(await state.list_workflows("running", kind, as_of=at)) == (status == "running")
+        active = await state.list_active_workflows(as_of=at)
+        assert (workflow_id in [one.workflow_id for one in active]) == (status == "running")
+        (counts,) = [one for one in await state.get_workflow_statistics(as_of=at) if one["workflow_type"] == kind]
+        assert (counts["total"], counts["running"], counts["completed"]) == (1, *(
+            (1, 0) if status == "running" else (0, 1)
+        ))  # fmt: skip
+
+
+async def test_a_time_is_a_moment_too_and_one_to_come_is_now(state: WorkflowStateManager) -> None:
+    workflow_id = await created(state, {"n": 0})
+    other = await created(state)
+    began = (await told(state, workflow_id))[0][1]
+    number = 0
+    while (last := (await told(state, workflow_id))[-1][1]) <= began:  # until the log's clock has gone on
+        number += 1
+        await state.update_state(workflow_id, {"n": number})
+    for moment in (began, began.isoformat(), began.astimezone(timezone(timedelta(hours=5)))):
+        assert (await state.get_workflow(workflow_id, as_of=moment)).started_at == began
+        assert (await state.get_workflow(workflow_id, as_of=moment)).version < number + 1
+    without_zone = began.astimezone(UTC).replace(tzinfo=None).isoformat()
+    assert (await state.get_workflow(workflow_id, as_of=without_zone)).version < number + 1, "a text is UTC"
+    assert (await state.get_workflow(workflow_id, as_of=last)).state_data == {"n": number}
+    long_before, to_come = began - timedelta(days=1), began + timedelta(days=400)
+    assert (await state.get_workflow(workflow_id, as_of=to_come)).version == number + 1
+    assert other in [one.workflow_id for one in await state.list_workflows(as_of=to_come)]
+    assert workflow_id not in [one.workflow_id for one in await state.list_workflows(as_of=long_before)]
+    for read in (state.get_workflow, state.get_checkpoints, state.history):
+        with pytest.raises(NotFound) as missing:
+            await read(workflow_id, as_of=long_before)
+        assert (missing.value.kind, missing.value.id) == ("workflow", workflow_id)
+
+
+READS: list[Callable[[WorkflowStateManager, str, Any], Any]] = [
+    lambda state, workflow_id, moment: state.get_workflow(workflow_id, as_of=moment),
+    lambda state, workflow_id, moment: state.list_workflows(as_of=moment),
+    lambda state, workflow_id, moment: state.list_active_workflows(as_of=moment),
+    lambda state, workflow_id, moment: state.get_checkpoints(workflow_id, as_of=moment),
+    lambda state, workflow_id, moment: state.get_checkpoint(workflow_id, "taken", as_of=moment),
+    lambda state, workflow_id, moment: state.get_latest_checkpoint(workflow_id, as_of=moment),
+    lambda state, workflow_id, moment: state.get_workflow_statistics(as_of=moment),
+    lambda state, workflow_id, moment: state.history(workflow_id, as_of=moment),
+]
+NO_MOMENTS: list[tuple[Any, str]] = [
+    ("yesterday", "yesterday"),
+    ("", "''"),
+    ("workflows.events:1", "workflows.events:1"),
+    ("2026-13-01T00:00:00Z", "2026-13-01"),
+    (datetime(2026, 1, 1), "2026-01-01T00:00:00"),
+    (datetime(1969, 12, 31, tzinfo=UTC), "1969-12-31"),
+    (1_767_225_600_000, "1767225600000"),
+    (True, "True"),
+]
+
+
+@pytest.mark.parametrize(("moment", "shown"), NO_MOMENTS, ids=[repr(one[0]) for one in NO_MOMENTS])
+async def test_what_is_no_moment_is_refused_by_every_read_with_field_and_value(
+    state: WorkflowStateManager, moment: Any, shown: str
+) -> None:
+    workflow_id = await created(state)
+    for read in READS:
+        with pytest.raises(InvalidInput) as refused:
+            await read(state, workflow_id, moment)
+        assert refused.value.field == "as_of"
+        assert shown in str(refused.value)
+
+
+async def test_a_position_at_which_nothing_stands_is_not_found_by_every_read(state: WorkflowStateManager) -> None:
+    workflow_id = await created(state)
+    topic, partition, _ = (await told(state, workflow_id))[0][0].split(":")
+    nowhere = f"{topic}:{partition}:1000000000"
+    for read in (READS[0], READS[1], READS[3], READS[6]):  # each waits a while, so only one of each kind
+        with pytest.raises(NotFound, match=nowhere) as missing:
+            await read(state, workflow_id, nowhere)
+        assert (missing.value.kind, missing.value.id) == ("event", nowhere)
+
+
+async def test_a_version_and_a_moment_at_once_are_refused(state: WorkflowStateManager) -> None:
+    workflow_id = await created(state)
+    for moment in (await told(state, workflow_id))[0]:
+        with pytest.raises(InvalidInput, match="version 1") as refused:
+            await state.get_workflow(workflow_id, 1, as_of=moment)
+        assert refused.value.field == "as_of"
+        assert str(refused.value.value) in str(refused.value)
 
 
 # --- pauses and ends ----------------------------------------------------------------------------------------
