@@ -14,6 +14,7 @@ from diurna_schemas.errors import InvalidInput, Refused, Unavailable
 if TYPE_CHECKING:
     from diurna.connection import Connection
     from diurna_projections.store import Checksums
+    from diurna_streams.replay.compare import SpanComparison
     from diurna_streams.replay.progress import Progress
     from diurna_streams.replay.rebuild import Replay
     from diurna_streams.replay.what_if import Outcome
@@ -37,16 +38,61 @@ async def standing(state_dir: Path | None) -> Checksums:
 
 
 async def recovered(
-    state_dir: Path | None, progress: Progress, *, until: Mapping[tuple[str, int], int] | None = None
+    state_dir: Path | None,
+    progress: Progress,
+    *,
+    since: str | None = None,
+    end: str | None = None,
+    schema: str | None = None,
+    until: Mapping[tuple[str, int], int] | None = None,
 ) -> Checksums:
-    """Fills the live tables to the end of the log, or to exactly the offsets of `until`, whatever is left of them."""
-    from diurna_streams.replay.rebuild import recover
+    """Fills the live tables, or those of another schema, whatever is left of them.
+
+    To the end of the log, to before the moment `end`, or to exactly the offsets of `until`. What was before the moment
+    `since` must be there already. Raises what `recover` raises.
+    """
+    from diurna_projections.store.database import SCHEMA
+    from diurna_streams.replay.recover import recover
+    from diurna_streams.replay.span import projected_offsets
 
     async with _connected(state_dir) as connection:
         database_url = database_url_of(state_dir)
+        log = connection.log
         return await recover(
-            connection.log, database_url, connection.codec, connection.learn, progress=progress, until=until
+            log,
+            database_url,
+            connection.codec,
+            connection.learn,
+            schema=SCHEMA if schema is None else schema,
+            progress=progress,
+            since=None if since is None else await projected_offsets(log, since, field="--from"),
+            until=until if end is None else await projected_offsets(log, end, field="--to"),
         )
+
+
+async def compared(
+    state_dir: Path | None, since: str | None, until: str | None, *, progress: Progress
+) -> SpanComparison:
+    """The part of the log from one moment to before another, and what the live table of events holds of it.
+
+    Raises `InvalidInput` for what is no moment of the log, and what `compare` raises.
+    """
+    from diurna_projections.store import Store
+    from diurna_projections.store.logged import LoggedEvents
+    from diurna_streams.decide.follower import learns_nothing
+    from diurna_streams.replay.compare import compare
+    from diurna_streams.replay.span import projected_offsets
+
+    async with _connected(state_dir) as connection:
+        log, learn = connection.log, connection.learn or learns_nothing
+        first = None if since is None else await projected_offsets(log, since, field="--from")
+        end = None if until is None else await projected_offsets(log, until, field="--to")
+        store = await Store.connect(database_url_of(state_dir))
+        try:
+            table = LoggedEvents(store)
+            return await compare(log, table, connection.codec, learn=learn, since=first, until=end, progress=progress)
+        finally:
+            await store.close()
 
 
 async def imagined(

@@ -54,9 +54,14 @@ def checksum(table: Table[Any], rows: Iterable[tuple[Any, ...]]) -> str:
     """
     whole = hashlib.md5(usedforsecurity=False)
     for row in rows:
-        text = "\x1f".join([_canonical(value) for value in stored(table, row)])
-        whole.update(hashlib.md5(text.encode(), usedforsecurity=False).hexdigest().encode())
+        whole.update(row_checksum(table, row).encode())
     return whole.hexdigest()
+
+
+def row_checksum(table: Table[Any], row: tuple[Any, ...]) -> str:
+    """The md5 of one row's canonical text."""
+    text = "\x1f".join([_canonical(value) for value in stored(table, row)])
+    return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest()
 
 
 def _canonical(value: object) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import threading
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_fixed
@@ -233,20 +235,61 @@ def test_the_tables_are_made_anew_compared_exchanged_and_taken_back(diurna: Any)
     assert "are live now" in done.stdout
 
 
+def execute(diurna: Any, statement: str) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(diurna.json("status")["database_url"])
+        await connection.execute(statement)
+        await connection.close()
+
+    asyncio.run(run())
+
+
+def two_events(diurna: Any) -> list[dict[str, Any]]:
+    """The last two events of a request, in the tables."""
+    request_id = diurna.json("request", "send", "code-review", "get_status")["request_id"]
+    url = diurna.json("status")["api_url"]
+    found: list[dict[str, Any]] = []
+    for attempt in eventually():
+        with attempt:
+            found = httpx.get(f"{url}/events", params={"subject": request_id}).json()
+            assert len(found) == 3
+    return sorted(found, key=lambda event: int(event["position"].rpartition(":")[2]))[1:]
+
+
+def test_a_part_of_the_log_is_proven_and_a_damaged_row_of_it_is_named(diurna: Any) -> None:
+    earlier, later = two_events(diurna)
+    newest, older = later["position"], earlier["position"]
+    part = diurna.json("replay", "verify", "--from", older, "--to", newest)
+    assert part["equal"] is True
+    assert part["log"] == part["table"]
+    assert part["records"] >= 1
+    topic, partition, offset = older.split(":")
+    row = f"topic = '{topic}' and partition = {partition} and record_offset = {offset}"
+    execute(diurna, f"update diurna.events set subject = '?' where {row}")
+    found = diurna.json("replay", "verify", "--from", older, code=1)
+    assert {"position": older, "what": "different", "columns": ["subject"]} in found["different"]
+    assert older in diurna.run("replay", "verify", "--from", older).stdout
+    assert "--from" in diurna.run("replay", "verify", "--from", "tomorrow").stderr
+    execute(diurna, f"update diurna.events set subject = '{earlier['subject']}' where {row}")
+    assert diurna.json("replay", "verify", "--from", older)["equal"] is True
+
+
+def test_the_tables_as_they_were_are_made_in_a_schema_of_their_own(diurna: Any) -> None:
+    older, newest = [event["position"] for event in two_events(diurna)]
+    assert diurna.json("replay", "recover", "--from", older)["records"] >= 0
+    refused = diurna.run("replay", "recover", "--to", older)
+    assert refused.returncode == 1
+    assert "name another schema" in refused.stderr
+    then = diurna.json("replay", "recover", "--to", newest, "--schema", "as_it_was_then")
+    assert then["schema"] == "as_it_was_then"
+    assert newest not in then["positions"]
+    assert "Recovered 0 records" in diurna.run("replay", "recover", "--to", newest, "--schema", "as_it_was_then").stdout
+    execute(diurna, "drop schema as_it_was_then cascade")
+    assert diurna.run("replay", "recover", "--to", newest, "--schema", "diurna_next").returncode == 1
+
+
 def test_a_replay_brings_a_dropped_schema_back_and_proves_the_tables(diurna: Any) -> None:
-    import asyncio
-
-    import asyncpg
-
-    def execute(statement: str) -> None:
-        async def run() -> None:
-            connection = await asyncpg.connect(diurna.json("status")["database_url"])
-            await connection.execute(statement)
-            await connection.close()
-
-        asyncio.run(run())
-
-    execute("drop schema diurna cascade")
+    execute(diurna, "drop schema diurna cascade")
     found = diurna.json("replay", "recover")
     assert set(found["checksums"]) >= {"agents", "requests", "workflows"}
     for attempt in eventually():  # the projector notices that its positions went back, and begins anew

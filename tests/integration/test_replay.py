@@ -26,7 +26,8 @@ from diurna_streams.project.projector import run_projector
 from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
 from diurna_streams.replay.progress import Progress
-from diurna_streams.replay.rebuild import Replay, opened, recover
+from diurna_streams.replay.rebuild import Replay, opened
+from diurna_streams.replay.recover import recover
 from support.own_kafka import everything, own_kafka, write
 from support.projecting import busy_team
 

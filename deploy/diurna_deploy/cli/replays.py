@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,13 +12,22 @@ from diurna_deploy.cli.projections import document_of, run_replay, tell
 from diurna_deploy.cli.session import Session, command, group
 
 if TYPE_CHECKING:
+    from diurna_streams.replay.compare import SpanComparison
+    from diurna_streams.replay.progress import Progress
     from diurna_streams.replay.what_if import Outcome
 
 app = group("The log read again: to bring tables back, or to prove them.")
 
 
 @command(app, "recover")
-def recover(session: Session) -> None:
+def recover(
+    session: Session,
+    since: Annotated[str | None, typer.Option("--from", help="A moment the tables must have reached already.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="The record to stop before: a time, or a position.")] = None,
+    schema: Annotated[
+        str | None, typer.Option(help="Another schema, to look at the tables as they were; nothing else writes there.")
+    ] = None,
+) -> None:
     """Fills the live tables to the end of the log, whatever is left of them; makes the database where it is gone."""
     from diurna_deploy.replays import recovered
     from diurna_deploy.telling import telling
@@ -26,12 +35,12 @@ def recover(session: Session) -> None:
 
     with telling("recover", "records") as told:
         progress = Progress(told)
-        found = asyncio.run(recovered(session.state_dir, progress))
-    words = f"Recovered {progress.done:,} records in {progress.seconds:.1f} s ({progress.per_second:,.0f}/s)."
+        found = asyncio.run(recovered(session.state_dir, progress, since=since, end=until, schema=schema))
+    where = "" if schema is None else f" into schema {schema}"
+    words = f"Recovered {_pace(progress)}{where}."
     document = {
-        "records": progress.done,
-        "seconds": round(progress.seconds, 3),
-        "per_second": round(progress.per_second),
+        **_rate(progress),
+        **({} if schema is None else {"schema": schema}),
         "positions": [str(position) for position in found.positions],
         "checksums": found.tables,
     }
@@ -39,9 +48,15 @@ def recover(session: Session) -> None:
 
 
 @command(app, "verify")
-def verify(session: Session) -> None:
-    """Makes the tables anew from the log and compares them with the live ones; exits 1 where one is different."""
-    from diurna_streams.replay.progress import Progress
+def verify(
+    session: Session,
+    since: Annotated[str | None, typer.Option("--from", help="The first record: a time, or a position.")] = None,
+    until: Annotated[str | None, typer.Option("--to", help="The record to stop before: likewise.")] = None,
+) -> None:
+    """Makes the tables anew from the log and compares them with the live ones; exits 1 where one is different.
+
+    With --from or --to only that part of the log is read, and compared with what the table of events holds of it.
+    """
     from diurna_streams.replay.rebuild import Replay
 
     async def work(replay: Replay, progress: Progress) -> None:
@@ -51,7 +66,55 @@ def verify(session: Session) -> None:
         if found.different:
             raise typer.Exit(1)
 
-    run_replay(session, "verify", work)
+    if since is None and until is None:
+        run_replay(session, "verify", work)
+    else:
+        _verify_span(session, since, until)
+
+
+def _verify_span(session: Session, since: str | None, until: str | None) -> None:
+    from diurna_deploy.replays import compared
+    from diurna_deploy.telling import telling
+    from diurna_streams.replay.progress import Progress
+
+    with telling("verify", "records") as told:
+        progress = Progress(told)
+        found = asyncio.run(compared(session.state_dir, since, until, progress=progress))
+    document = {
+        "equal": found.is_same,
+        **_rate(progress),
+        "events": found.events,
+        "dead_letters": found.dead_letters,
+        "passed_over": found.passed_over,
+        "log": found.log,
+        "table": found.table,
+        "different": [asdict(one) for one in found.different],
+    }
+    session.show(document, lambda: _tell_span(session, found, progress))
+    if not found.is_same:
+        raise typer.Exit(1)
+
+
+def _tell_span(session: Session, found: SpanComparison, progress: Progress) -> None:
+    rows = [{"position": one.position, "is": one.what, "columns": ", ".join(one.columns)} for one in found.different]
+    session.say(f"Compared {_pace(progress)}, {found.events:,} events of them: {found.log} and {found.table}.")
+    if rows:
+        session.rows(rows, ("position", "is", "columns"), nothing="")
+        session.say("That is where each partition first differs.", style="bold red")
+    else:
+        session.say("The table of events holds exactly these.", style="green")
+
+
+def _rate(progress: Progress) -> dict[str, Any]:
+    return {
+        "records": progress.done,
+        "seconds": round(progress.seconds, 3),
+        "per_second": round(progress.per_second),
+    }
+
+
+def _pace(progress: Progress) -> str:
+    return f"{progress.done:,} records in {progress.seconds:.1f} s ({progress.per_second:,.0f}/s)"
 
 
 @command(app, "what-if")

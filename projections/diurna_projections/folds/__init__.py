@@ -29,7 +29,7 @@ def fold(tables: Tables, reading: Reading) -> Unreadable | None:
         except Unreadable as error:
             content = error
         else:
-            if record.topic in _LOGGED:
+            if record.topic in LOGGED:
                 tables.events.add(record)
             return None
     if not isinstance(content, Unreadable):
@@ -46,11 +46,17 @@ def needs_of(content: Part | Unreadable) -> tuple[Need, ...]:
     return () if found is None else found(content)
 
 
+def is_logged(reading: Reading) -> bool:
+    """Whether an accepted record belongs into the table of events, unless folding it fails."""
+    record, content = reading
+    return record.topic in LOGGED and (record.topic, type(content)) in _FOLDS
+
+
 def _leave(_tables: Tables, _content: Part, _record: LogRecord) -> None:
     """Changes no row: that it happened is in the table of events."""
 
 
-_LOGGED: Final = frozenset({*topics.EVENT_TOPICS, topics.BROADCASTS})
+LOGGED: Final = frozenset({*topics.EVENT_TOPICS, topics.BROADCASTS})
 """Topics whose records are kept in the table of events."""
 _EVENTS: Final = [record for record in RECORDS.values() if issubclass(record, Event)]
 _FOLDS: Final[dict[tuple[str, type[Part | Unreadable]], Callable[[Tables, Any, LogRecord], None]]] = {

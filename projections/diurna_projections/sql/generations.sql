@@ -18,3 +18,7 @@ update {schema}.positions set hash = replace(hash, 'retired ', '')
 
 -- name: schemas
 select nspname::text from pg_namespace where nspname = any($1::text[]) order by nspname::text
+
+-- name: schema_of
+select obj_description(oid, 'pg_namespace') as comment, to_regclass($2) is not null as has_tables
+from pg_namespace where nspname = $1

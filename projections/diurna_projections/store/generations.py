@@ -13,18 +13,20 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import asyncpg
 
 from diurna_projections.records import WITH_GAPS
-from diurna_projections.store.database import CONNECT_SECONDS_MAX, translated
+from diurna_projections.store.database import CONNECT_SECONDS_MAX, SCHEMA, translated
 from diurna_projections.store.moves import Place
 from diurna_projections.store.statements import statements
 from diurna_projections.store.store import Store
 from diurna_schemas.chain import Head
-from diurna_schemas.errors import Conflict, NotFound
+from diurna_schemas.errors import Conflict, InvalidInput, NotFound
 
 Deliver = Callable[[Mapping[Place, Head]], Awaitable[None]]
 """Projects the next generation exactly to these positions."""
 
 _SQL: Final = statements("generations")
 _WAIT_MS_MAX: Final = 10_000
+_CLAIMED: Final = "made by a replay of the log, to look at: drop it when you are done"
+"""The comment of a schema whose tables nobody but a replay writes."""
 
 
 def next_of(schema: str) -> str:
@@ -88,6 +90,35 @@ async def keep_again(live: Store) -> None:
     async with live.database.connection() as connection, translated("keep again"), connection.transaction():
         await connection.execute(_SQL["retire"].format(schema=next_of(name)))
         await connection.execute(f"alter schema {next_of(name)} rename to {before_of(name)}")
+
+
+async def heads_to_go_on_from(store: Store) -> dict[Place, Head]:
+    """Where the tables in a schema stand: nowhere, where there are none.
+
+    Raises `InvalidInput` for the schemas generations are made and kept in, and for Postgres' own; `Conflict` for one
+    that is neither the live one nor was made by `claim`: it belongs to somebody else, and is not looked into.
+    """
+    schema = store.database.schema
+    if schema in {next_of(SCHEMA), before_of(SCHEMA)}:
+        raise InvalidInput("schema", schema, "the tables that take the live ones' place are made and kept there")
+    if schema.startswith("pg_"):
+        raise InvalidInput("schema", schema, "these are Postgres' own")
+    row = await store.database.row(_SQL["schema_of"], schema, f"{schema}.positions")
+    if row is None:
+        return {}
+    if schema != SCHEMA and row["comment"] != _CLAIMED:
+        raise Conflict(f"schema {schema} is there, and no replay has made it: it is left as it is, name another one")
+    return await store.heads() if row["has_tables"] else {}
+
+
+async def claim(store: Store) -> None:
+    """Makes a schema of its own, for tables to look at, where it is not there; it says so in its comment."""
+    schema = store.database.schema
+    async with store.database.connection() as connection, translated("make a schema"), connection.transaction():
+        await connection.execute("select pg_advisory_xact_lock(hashtext('diurna schema ' || $1))", schema)
+        if await connection.fetchrow(_SQL["schema_of"], schema, f"{schema}.positions") is None:
+            await connection.execute(f"create schema {schema}")
+            await connection.execute(f"comment on schema {schema} is '{_CLAIMED}'")
 
 
 async def generations(live: Store) -> list[str]:

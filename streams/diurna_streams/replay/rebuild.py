@@ -16,7 +16,6 @@ from diurna_projections.records import WITH_GAPS
 from diurna_projections.store import Checksums, Store
 from diurna_projections.store.database import SCHEMA
 from diurna_projections.store.generations import (
-    create_database,
     exchange,
     generations,
     keep_again,
@@ -30,7 +29,7 @@ from diurna_schemas.errors import Conflict, Unavailable
 from diurna_schemas.ids import Position
 from diurna_streams.decide.follower import Learn
 from diurna_streams.log.port import Log, TopicPartition
-from diurna_streams.project.bulk import catch_up, project_to
+from diurna_streams.project.bulk import catch_up, fill, project_to
 from diurna_streams.project.hands import hands
 from diurna_streams.project.places import partitions_of, places_of
 from diurna_streams.project.understand import Understanding
@@ -92,7 +91,9 @@ class Replay:
             await self._made.drop()
         await self._migrated()
         if until is not None:
-            await self._to(until, progress)
+            ends = {TopicPartition(*place): offset for place, offset in until.items()}
+            progress.expect((await places_of(self._log, self._made, list(ends))).until(ends).lag)
+            await fill(ends, self._log, self._writer(), told=progress.advance, processes=hands())
             return await self._made.checksums()
         places = await places_of(self._log, self._made, self._partitions)
         progress.expect(places.lag)
@@ -201,24 +202,3 @@ async def opened(
             await following.close()
     finally:
         await live.close()
-
-
-async def recover(
-    log: Log,
-    database_url: str,
-    codec: Codec,
-    learn: Learn | None,
-    *,
-    schema: str = SCHEMA,
-    progress: Progress | None = None,
-    until: Mapping[Place, int] | None = None,
-) -> Checksums:
-    """Fills the tables to the end of the log, or to `until`, whatever is left of them: no schema, or no database."""
-    await create_database(database_url)
-    partitions = await partitions_of(log)
-    store = await Store.connect(database_url, schema=schema)
-    try:
-        replay = Replay(log, store, store, Understanding(codec, learn), partitions)
-        return await replay.rebuild(progress or Progress(), until=until)
-    finally:
-        await store.close()

@@ -16,7 +16,7 @@ from diurna_schemas.envelope import Headers, event_id, link_of
 from diurna_schemas.errors import BrokenChain, Unreadable
 from diurna_schemas.message import Event, Heading
 from diurna_schemas.topics import TOPICS
-from diurna_streams.audit.reading import Lessons, Tap
+from diurna_streams.audit.reading import Lessons
 from diurna_streams.decide.follower import Learn, learns_nothing
 from diurna_streams.decide.reading import read_command
 from diurna_streams.deciders.rules import Rules
@@ -24,6 +24,7 @@ from diurna_streams.log.port import Log, Record, TopicPartition
 from diurna_streams.replay.barrier import Barrier
 from diurna_streams.replay.differences import EXAMPLES_MAX, TableDifference, differences
 from diurna_streams.replay.progress import Progress
+from diurna_streams.replay.span import records_of
 
 Fold = Callable[[Tables, Reading], Unreadable | None]
 """A changed `diurna_projections.folds.fold`."""
@@ -93,7 +94,7 @@ async def other_fold(
     told.expect(sum(ends[place] - starts[place] for place in places))
     for place in places:
         head = Head(next_offset=starts[place])
-        async for records in _records(barrier, place, starts[place], ends[place], lessons):
+        async for records in records_of(barrier, place, starts[place], ends[place], lessons):
             step = advance(*place, head, understood(codec, records))
             head = step.head
             for reading in step.accepted:
@@ -163,7 +164,7 @@ class _Course:
         start = (await self._log.starts([place]))[place]
         self._progress.expect(end - start)
         head = Head(next_offset=start)
-        async for records in _records(self._log, place, start, end, self._lessons):
+        async for records in records_of(self._log, place, start, end, self._lessons):
             for record in records:
                 try:
                     link = link_of(record.headers)
@@ -182,7 +183,7 @@ class _Course:
         start = max(first, (await self._log.starts([place]))[place])
         last = min(end, (await self._log.ends([place]))[place])
         self._progress.expect(max(last - start, 0))
-        async for records in _records(self._log, place, start, last, self._lessons):
+        async for records in records_of(self._log, place, start, last, self._lessons):
             for record in records:
                 yield record
             self._progress.advance(len(records))
@@ -192,20 +193,6 @@ class _Course:
         topic = self._rules.family.events
         headers: Headers = (("ce_id", event_id(topic, 1, self._partition, command.offset, index).encode()),)
         return Record(topic, self._partition, offset, event.at_ms, event.key.encode(), None, headers)
-
-
-async def _records(
-    log: Log, place: TopicPartition, start: int, end: int, lessons: Lessons
-) -> AsyncGenerator[list[Record]]:
-    """The records of one partition from `start` to `end`, in pieces."""
-    tap = Tap(log, place, start)
-    try:
-        while tap.next_offset < end:
-            records = [record for record in await tap.read() if record.offset < end]
-            await lessons.take(records)
-            yield records
-    finally:
-        await tap.close()
 
 
 def _types(events: Sequence[Event]) -> tuple[str, ...]:
