@@ -139,9 +139,9 @@ class KafkaLog(Log):
             if missing:
                 # What was made just now may be missing in the list still: then it is there already, and no error.
                 created = _created(await admin.create_topics([_new_topic(topic, replication) for topic in missing]))
-            older = [topic.name for topic in wanted if topic.name not in created]
             by_name = {topic.name: topic for topic in wanted}
-            for described in await _described(admin, older) if older else ():
+            # Those made just now too: until the broker describes them, they have no partitions for anybody.
+            for described in await _described(admin, list(by_name)) if by_name else ():
                 _check_partitions(described, by_name)
             return created
         except (KafkaError, OSError) as error:
