@@ -8,11 +8,13 @@ import pytest
 
 from diurna_projections.documents import _documents, event_document, fields_of  # pyright: ignore[reportPrivateUsage]
 from diurna_projections.errors import OutOfStep
+from diurna_projections.folds.dead_letters import letter_of
 from diurna_projections.memory import MemoryTables, checksum
 from diurna_projections.rows import EVENTS, TABLES, Request
 from diurna_projections.tables import Rows, Tables
 from diurna_projections.text import indexed, json_text, plain
 from diurna_schemas.agents import RequestSubmitted
+from diurna_schemas.errors import Unreadable
 from diurna_schemas.records import DeadLetter
 from support.projecting import History, batches, busy_team
 
@@ -268,3 +270,20 @@ def test_documents_open_the_json_inside_records_and_tell_what_cannot_be_read() -
     assert _documents(RequestSubmitted) == frozenset()
     assert fields_of(history.request("a", "b"))["metadata"] == {}
     assert _documents(DeadLetter) == frozenset()
+
+
+def test_the_dead_letter_of_a_record_that_fills_a_batch_is_small_enough_for_the_log() -> None:
+    full = b"x" * 1_000_000
+    for key, value, headers in (
+        (b"k", full, ()),
+        (full, b"q", ()),
+        (b"k", b"q", (("h", full),)),
+        (b"k" * 400_000, b"v" * 400_000, tuple((f"h{number}", b"x" * 100) for number in range(2_000))),
+    ):
+        history = History()
+        history.append("broadcasts", 0, key, value, headers)
+        letter = letter_of(history.records[0], Unreadable("no"))
+        assert len(history.codec.encode(letter)) < 990_000
+        assert letter.error.endswith("bytes only the first ones are kept here)")
+        assert letter.source == "broadcasts:0:0"
+        assert folded(history).tables.dead_letters.get("broadcasts:0:0") is not None

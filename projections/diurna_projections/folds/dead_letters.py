@@ -8,11 +8,12 @@ from diurna_projections.records import LogRecord
 from diurna_projections.rows import DeadLetter, DeadLetterSettlement
 from diurna_projections.tables import Folds, Need, Needs, Tables
 from diurna_projections.text import json_of, plain
-from diurna_schemas.errors import DiurnaError
 from diurna_schemas.records import DeadLetter as DeadLetterRecord
 from diurna_schemas.records import DeadLetterSettled
 
 STAGE: Final = "project"
+RECORD_BYTES_MAX: Final = 900_000
+"""Of a record's key, headers and value together: what is kept must fit into one batch."""
 _ERROR_CHARACTERS_MAX: Final = 2_000
 
 
@@ -34,21 +35,43 @@ def row_of(letter: DeadLetterRecord) -> DeadLetter:
     )
 
 
-def letter_of(record: LogRecord, error: DiurnaError) -> DeadLetterRecord:
-    """The dead letter of a record that cannot be projected: the same for the same record, whoever writes it."""
+def letter_of(
+    record: LogRecord, error: BaseException, *, stage: str = STAGE, at_ms: int | None = None
+) -> DeadLetterRecord:
+    """The dead letter of a record that cannot be understood: for a projection the same whoever writes it, and when.
+
+    Of a record that fills a whole batch only the beginning is kept, and the error says so: a letter is a little larger.
+    """
+    key, value, headers, note = _kept(record)
+    timestamp_ms = max(record.timestamp_ms, 0)
     return DeadLetterRecord(
-        stage=STAGE,
+        stage=stage,
         topic=record.topic,
         partition=record.partition,
         offset=record.offset,
-        timestamp_ms=max(record.timestamp_ms, 0),
-        record_key=record.key,
-        record_value=record.value,
-        record_headers=dict(record.headers),
+        timestamp_ms=timestamp_ms,
+        record_key=key,
+        record_value=value,
+        record_headers=headers,
         error_type=type(error).__name__,
-        error=str(error)[:_ERROR_CHARACTERS_MAX],
-        at_ms=max(record.timestamp_ms, 0),
+        error=str(error)[: _ERROR_CHARACTERS_MAX - len(note)] + note,
+        at_ms=timestamp_ms if at_ms is None else at_ms,
     )
+
+
+def _kept(record: LogRecord) -> tuple[bytes | None, bytes | None, dict[str, bytes], str]:
+    """What of a record fits into one letter, and a note where that is not everything."""
+    headers = dict(record.headers)
+    sizes = sum(len(name.encode()) + len(part) for name, part in headers.items()), len(record.key or b"")
+    whole = sum(sizes) + len(record.value or b"")
+    if whole <= RECORD_BYTES_MAX:
+        return record.key, record.value, headers, ""
+    if sizes[0] > RECORD_BYTES_MAX // 4:
+        headers, sizes = {}, (0, sizes[1])
+    key = record.key and record.key[: RECORD_BYTES_MAX // 4]
+    room = RECORD_BYTES_MAX - sizes[0] - len(key or b"")
+    value = record.value and record.value[:room]
+    return key, value, headers, f" (of its {whole} bytes only the first ones are kept here)"
 
 
 def _written_down(tables: Tables, letter: DeadLetterRecord, _record: LogRecord) -> None:

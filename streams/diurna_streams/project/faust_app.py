@@ -22,7 +22,7 @@ from faust.tables import TableManager
 from faust.transport.drivers import aiokafka as driver
 
 from diurna_projections.records import PROJECTED
-from diurna_streams.log.port import Record, TopicPartition
+from diurna_streams.log.port import Record, TopicPartition, present
 from diurna_streams.project.options import ProjectorOptions
 
 Positions = Callable[[list[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
@@ -114,7 +114,7 @@ def _app(options: ProjectorOptions, positions: Positions, sink: Sink) -> Any:
                     round(message.timestamp * 1000),
                     message.key,
                     message.value,
-                    tuple(message.headers or ()),
+                    present(message.headers or ()),
                 )
             )
 

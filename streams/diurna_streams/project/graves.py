@@ -11,6 +11,7 @@ from diurna_schemas.envelope import cloud_event
 from diurna_schemas.errors import Unavailable
 from diurna_schemas.records import DeadLetter
 from diurna_schemas.topics import PROJECTION_DEAD_LETTERS, TOPICS, partition_of
+from diurna_streams import metrics
 from diurna_streams.log.port import Log, Outgoing, Producer
 
 logger = structlog.get_logger(__name__)
@@ -43,6 +44,7 @@ class Graves:
             await self._producer.close()
             self._producer = None
             raise
+        metrics.DEAD_LETTERS.labels(topic=letter.topic).inc()
         logger.warning("dead letter", position=letter.source, error=letter.error[:300])
 
     async def __aenter__(self) -> Self:
