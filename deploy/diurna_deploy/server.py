@@ -98,7 +98,7 @@ class Lookups:
     async def dead_letter(self, letter_id: str) -> dict[str, Any] | None:
         """A record nobody could understand, as the API shows it."""
         try:
-            return await self.queries.dead_letter(letter_id)
+            return (await self.queries.dead_letter(letter_id))[0]
         except NotFound:
             return None
 

@@ -194,7 +194,11 @@ def approval_document(row: Row) -> Document:
 
 
 def dead_letter_document(row: Row) -> Document:
-    """A record nobody could understand, its bytes in base64, and what became of it: open, redriven or discarded."""
+    """A record nobody could understand, its bytes in base64, and what became of it: open, redriven or discarded.
+
+    `is_cut` says that this is a line of a list, which shows only the first bytes, and no headers where they are long.
+    """
+    value = row["record_value"]
     return {
         "id": row["id"],
         "stage": row["stage"],
@@ -205,7 +209,9 @@ def dead_letter_document(row: Row) -> Document:
         "error": row["error"],
         "at": iso(row["timestamp_ms"]),
         "key": None if row["record_key"] is None else row["record_key"].decode("utf-8", "replace"),
-        "value_base64": None if row["record_value"] is None else base64.b64encode(row["record_value"]).decode(),
+        "value_base64": None if value is None else base64.b64encode(value).decode(),
+        "value_bytes": None if value is None else row.get("value_bytes", len(value)),
+        "is_cut": row.get("is_cut", False),
         "headers": orjson.Fragment(row["record_headers"]),
         "status": row["status"],
         "settled_by": row["settled_by"],

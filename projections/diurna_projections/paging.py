@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import orjson
@@ -18,13 +18,17 @@ LIMIT_MAX: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """How a table is listed. `order` are the columns that make a row's place, `filters` the conditions by name."""
+    """How a table is listed. `order` are the columns that make a row's place, `filters` the conditions by name.
+
+    `columns` are what a row shows in a list, where that is not everything.
+    """
 
     table: str
     topics: tuple[str, ...]
     order: tuple[tuple[str, str], ...]
     filters: Mapping[str, str]
     is_descending: bool = False
+    columns: str = "*"
 
     def statement(
         self,
@@ -63,7 +67,9 @@ class Listing:
             from (select string_agg(topic || ':' || partition || ':' || next - 1, ',' order by topic, partition)
                       as positions
                   from positions where topic = any($1) and next > 0) p
-            left join lateral (select * from {self.table} {where} order by {order} limit ${len(arguments)}) t on true
+            left join lateral (
+                select {self.columns} from {self.table} {where} order by {order} limit ${len(arguments)}
+            ) t on true
             order by {order}
         """  # noqa: S608
         return sql, arguments
@@ -187,10 +193,24 @@ EVENTS: Final = Listing(
         "command_id": "causation_id = {}",
     },
 )
-DEAD_LETTERS: Final = Listing(
+DEAD_LETTER: Final = Listing(
     "dead_letters_with_verdict",
     DEAD_LETTER_TOPICS,
     (("timestamp_ms", "bigint"), ("id", "text")),
     {"topic": "topic = {}", "stage": "stage = {}", "status": "status = {}", "id": "id = {}"},
     is_descending=True,
 )
+LISTED_BYTES_MAX: Final = 1_024
+DEAD_LETTERS: Final = replace(
+    DEAD_LETTER,
+    columns=f"""
+        id, stage, topic, source_partition, source_offset, error_type, error, timestamp_ms, status, settled_by,
+        settled_at_ms, reason, answered_at, octet_length(record_value) as value_bytes,
+        substring(record_key for {LISTED_BYTES_MAX}) as record_key,
+        substring(record_value for {LISTED_BYTES_MAX}) as record_value,
+        case when length(record_headers) > {LISTED_BYTES_MAX} then '{{}}' else record_headers end as record_headers,
+        coalesce(octet_length(record_key), 0) > {LISTED_BYTES_MAX}
+            or coalesce(octet_length(record_value), 0) > {LISTED_BYTES_MAX}
+            or length(record_headers) > {LISTED_BYTES_MAX} as is_cut""",
+)
+"""The same in a list: a record may fill a whole batch, and a thousand of them would be a gigabyte."""

@@ -225,12 +225,13 @@ class Queries:
     async def dead_letters(
         self, filters: Mapping[str, str | None], *, limit: int = LIMIT, cursor: str | None = None
     ) -> Page:
-        """Records nobody could understand, the newest first. Filters: topic, stage, status, id."""
+        """Records nobody could understand, the newest first, their bytes cut. Filters: topic, stage, status, id."""
         return await self.page(paging.DEAD_LETTERS, filters, documents.dead_letter_document, limit=limit, cursor=cursor)
 
-    async def dead_letter(self, letter_id: str) -> Document:
-        """One of them. Raises `NotFound`."""
-        return _only(await self.dead_letters({"id": letter_id}, limit=1), "dead letter", letter_id)[0]
+    async def dead_letter(self, letter_id: str) -> tuple[Document, str]:
+        """One of them, with all that is kept of it. Raises `NotFound`."""
+        page = await self.page(paging.DEAD_LETTER, {"id": letter_id}, documents.dead_letter_document, limit=1)
+        return _only(page, "dead letter", letter_id)
 
     def _event(self, row: Mapping[str, Any]) -> Document:
         return documents.event_document(row, self.codec)

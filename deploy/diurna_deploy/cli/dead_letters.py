@@ -33,6 +33,14 @@ def list_dead_letters(
     session.rows(found, ("id", "stage", "status", "error_type", "error", "at"), nothing="There are no dead letters.")
 
 
+@command(app, "show")
+def show(session: Session, letter_id: LetterId) -> None:
+    """Shows one with all that is kept of its record."""
+    from diurna_deploy.cli.api import part
+
+    session.fields(session.api.get(f"/dead-letters/{part(letter_id)}"))
+
+
 @command(app, "redrive")
 def redrive(session: Session, letter_id: LetterId, by: By = "cli", reason: Reason = "") -> None:
     """Decides the command in it as a new one, now that it can be understood."""

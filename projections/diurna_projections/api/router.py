@@ -203,6 +203,11 @@ def _add_events(router: APIRouter, queries: Queries) -> None:
         limit: Limit = LIMIT,
         cursor: Cursor = None,
     ) -> Response:
-        """Records nobody could understand, the newest first, and what became of each."""
+        """Records nobody could understand, the newest first, and what became of each; of large ones the beginning."""
         filters = {"topic": topic, "stage": stage, "status": status}
         return page_answer(request, await queries.dead_letters(filters, limit=limit, cursor=cursor))
+
+    @router.get("/dead-letters/{letter_id}", tags=["operations"], openapi_extra=_EXTRA)
+    async def show_dead_letter(letter_id: str) -> Response:
+        """One of them, with all that is kept of it; its id is `topic:partition:offset`."""
+        return document_answer(*await queries.dead_letter(str(Position.parse(letter_id, field="letter_id"))))
