@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, cast
+
+import httpx
 
 from diurna.api_client import ApiClient
 from diurna.bootstrap import Heads
@@ -15,12 +20,14 @@ from diurna.settings import ClientSettings
 from diurna_schemas.catalogue import RECORDS, schema_of
 from diurna_schemas.chain import Head
 from diurna_schemas.codec import Codec
-from diurna_schemas.errors import Unavailable, UnknownSchema
+from diurna_schemas.errors import Unavailable, Unreadable
 from diurna_streams.log import Log, TopicPartition
 from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.schema_registry.client import RegisteredSchema, SchemaRegistryClient
 
 _HEADS_SECONDS: Final = 2.0
+UNKNOWN_SECONDS: Final = 10.0
+"""So long an id counts as unknown without asking again."""
 _UNKNOWN_IDS_MAX: Final = 1_000
 _LIVE: Final = frozenset({"active", "busy", "idle"})
 
@@ -43,7 +50,7 @@ async def network_parts(settings: ClientSettings) -> NetworkParts:
     """
     codec = await codec_from(settings.schema_registry_url)
     log = KafkaLog(settings.kafka_bootstrap_servers, client_id="diurna-client")
-    learn = _Learning(settings.schema_registry_url, codec)
+    learn = SchemaLearning(settings.schema_registry_url, codec)
     if settings.api_url is None:
         return NetworkParts(log, codec, learn, None, None)
     known = ApiKnowledge(settings.api_url)
@@ -77,25 +84,41 @@ async def codec_from(schema_registry_url: str) -> Codec:
     return codec
 
 
-class _Learning:
-    """Asks the registry for ids that came up later, such as a newer version's. An id nobody knows is asked for once."""
+class SchemaLearning:
+    """Asks the registry for ids that came up later, such as a newer version's.
 
-    def __init__(self, schema_registry_url: str, codec: Codec) -> None:
+    What nobody knows, or is no record of ours, is asked for again only after a while: broken records may carry any id,
+    each question keeps a partition waiting, and yet a schema may be registered after what was written with it.
+    """
+
+    def __init__(
+        self,
+        schema_registry_url: str,
+        codec: Codec,
+        *,
+        transport: httpx.AsyncBaseTransport | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._url = schema_registry_url
         self._codec = codec
-        self._unknown: set[int] = set()
+        self._transport = transport
+        self._clock = clock
+        self._hopeless: dict[int, tuple[float, Unreadable]] = {}
 
     async def __call__(self, schema_id: int) -> None:
-        if schema_id in self._unknown:
-            raise UnknownSchema(schema_id)
+        """Makes an id known. Raises `Unreadable` where it stays unknown, `Unavailable` where there is no answer."""
+        asked_at, error = self._hopeless.get(schema_id, (-math.inf, None))
+        if error is not None and self._clock() - asked_at < UNKNOWN_SECONDS:
+            raise error.with_traceback(None)
         try:
-            async with SchemaRegistryClient(self._url, deadline_s=5.0) as client:
+            async with SchemaRegistryClient(self._url, deadline_s=5.0, transport=self._transport) as client:
                 self._codec.learn(schema_id, json.loads(await client.schema_by_id(schema_id)))
-        except UnknownSchema:
-            if len(self._unknown) >= _UNKNOWN_IDS_MAX:
-                self._unknown.clear()
-            self._unknown.add(schema_id)
+        except Unreadable as refusal:
+            if len(self._hopeless) >= _UNKNOWN_IDS_MAX:
+                self._hopeless.clear()
+            self._hopeless[schema_id] = (self._clock(), refusal)
             raise
+        self._hopeless.pop(schema_id, None)
 
 
 class ApiKnowledge:

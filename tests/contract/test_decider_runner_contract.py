@@ -11,6 +11,7 @@ import pytest
 
 from diurna_schemas.agents import AgentRequest, Heartbeat, SubmitRequest, TickAgents
 from diurna_schemas.chain import Head
+from diurna_schemas.errors import Unavailable
 from diurna_schemas.message import COMMAND_BYTES_MAX, Command
 from diurna_schemas.records import DeadLetter, Snapshot
 from diurna_schemas.topics import AGENTS, DEAD_LETTER_TOPICS, PARTITIONS, TOPICS, partition_of
@@ -18,6 +19,7 @@ from diurna_streams import snapshots
 from diurna_streams.decide import runner
 from diurna_streams.deciders.agents import RULES
 from diurna_streams.log import Log, Outgoing, TopicPartition
+from diurna_streams.log.memory import MemoryLog, MemoryProducer
 from support.book import fingerprint
 from support.deciding import (
     CODEC,
@@ -324,3 +326,31 @@ async def test_the_largest_commands_are_decided(new_log: MakeLog, agent_id: str)
         await send(log, *commands)
         await decided(log, ids(commands))
         await judge(log, partition_of(agent_id))
+
+
+async def test_events_are_not_written_while_the_dead_letters_before_them_are_not_on_the_log(agent_id: str) -> None:
+    log, good = MemoryLog(), register(agent_id)
+    partition = partition_of(agent_id)
+    await log.provision(TOPICS.values())
+    producer = await log.producer()
+    for _ in range(3):
+        await producer.send(AGENTS.commands, partition, Outgoing(b"k", b"junk"))
+    with pytest.MonkeyPatch.context() as patch:
+        tries: list[str] = []
+
+        async def no_letters(self: MemoryProducer, topic: str, place: int, record: Outgoing) -> int:
+            if topic == AGENTS.dead_letters:
+                tries.append(topic)
+                raise Unavailable("the dead letters are away")
+            return await real(self, topic, place, record)
+
+        real = MemoryProducer.send
+        await producer.send(AGENTS.commands, partition, outgoing(good))
+        patch.setattr(MemoryProducer, "send", no_letters)
+        async with deciding(log):
+            await eventually(lambda: len(tries) >= 6)
+            assert await read_all(log, TopicPartition(AGENTS.events, partition)) == []
+            patch.undo()
+            await decided(log, ids([good]))
+    letters = await dead_letters(log, {f"{AGENTS.commands}:{partition}:{offset}" for offset in range(3)})
+    assert len(letters) == 3

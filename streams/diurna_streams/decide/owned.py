@@ -55,8 +55,26 @@ def _looked_at(write: asyncio.Task[int]) -> None:
 
 @dataclass(slots=True)
 class Batch:
-    """Events of one or more whole commands, to be written as one record batch."""
+    """Events of one or more whole commands, to be written as one record batch.
+
+    `burials` are the dead letters of records between them, under way together: each alone would keep the next command
+    waiting for the log. They are there before the events are, or a crash could lose them.
+    """
 
     records: list[Outgoing] = field(default_factory=list[Outgoing])
     expected: list[Expected] = field(default_factory=list[Expected])
     size_bytes: int = 0
+    burials: list[asyncio.Task[None]] = field(default_factory=list[asyncio.Task[None]])
+    buried_bytes: int = 0
+
+    def burying(self, burial: asyncio.Task[None], size_bytes: int) -> None:
+        """Adds a dead letter that is under way."""
+        self.burials.append(burial)
+        self.buried_bytes += size_bytes
+
+    async def buried(self) -> None:
+        """Waits until the dead letters are durable. Raises `Unavailable` where one is not."""
+        burials, self.burials, self.buried_bytes = self.burials, [], 0
+        for ended in await asyncio.gather(*burials, return_exceptions=True):
+            if ended is not None:
+                raise ended

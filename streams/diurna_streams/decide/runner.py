@@ -215,12 +215,10 @@ class Decider:
         except Unavailable:
             raise
         except DiurnaError as error:
-            await self._bury(record, error)
-            return batch
+            return await self._buried(record, error, batch)
         except Exception as error:  # a fault in the rules must not stop the partition for ever
             logger.exception("the rules failed", position=str(record.position))
-            await self._bury(record, error)
-            return batch
+            return await self._buried(record, error, batch)
         if not added.records:
             return batch
         if batch.records and batch.size_bytes + added.size_bytes > BATCH_BYTES_MAX:
@@ -278,6 +276,8 @@ class Decider:
 
     async def _write(self, owned: Owned, partition: int, batch: Batch) -> None:
         """Begins a write, and waits only where many are under way already."""
+        if batch.burials:
+            await batch.buried()
         if batch.records:
             # Before sending: the event may be read back before its acknowledgement arrives.
             owned.history.expected.extend(batch.expected)
@@ -306,6 +306,14 @@ class Decider:
         if producer is not None and self._producer is producer:
             self._producer = None
             await producer.close()
+
+    async def _buried(self, record: Record, error: BaseException, batch: Batch) -> Batch:
+        """The batch with a dead letter on its way; waits only where those fill a record batch already."""
+        size_bytes = len(record.key or b"") + len(record.value or b"")
+        batch.burying(asyncio.ensure_future(self._bury(record, error)), size_bytes)
+        if batch.buried_bytes > BATCH_BYTES_MAX:
+            await batch.buried()
+        return batch
 
     async def _bury(self, record: Record, error: BaseException) -> None:
         producer = await self._writer()
