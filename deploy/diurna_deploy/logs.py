@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Final, TextIO
+from contextlib import suppress
+from typing import Final, TextIO, cast
 
 import structlog
 
@@ -16,7 +17,7 @@ _QUIET: Final = ("aiokafka", "kafka", "httpx", "httpcore", "uvicorn.access", "fa
 
 def configure(*, process: str, level: str = "info", as_json: bool = True, stream: TextIO | None = None) -> None:
     """Sends the records of structlog and of the libraries to the standard output. `process` stands in each."""
-    where = sys.stdout if stream is None else stream
+    where = cast("TextIO", _Lossy(sys.stdout if stream is None else stream))
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         _trace_ids,
@@ -43,6 +44,22 @@ def configure(*, process: str, level: str = "info", as_json: bool = True, stream
     logging.basicConfig(level=number, handlers=[handler], force=True)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+class _Lossy:
+    """A stream whose lines may be lost: on a full disk the work must not fail because it cannot be told of."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
 
 
 def _trace_ids(_logger: object, _method: str, line: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -18,10 +18,11 @@ from diurna_deploy.settings import API_PORT, Settings
 from diurna_deploy.stack import Addresses, ProcessSpec
 from diurna_deploy.stack.files import FileLock, last_lines, private_directory, require_space, write_json
 from diurna_deploy.stack.kafka_config import server_properties
-from diurna_deploy.stack.nursery import WORKER
+from diurna_deploy.stack.nursery import WORKER, Nursery
 from diurna_deploy.stack.ports import asked_for, claimed, free_ports, kept_ports
-from diurna_deploy.stack.processes import Order, Orders, ProcessRecord, running_processes, stop_leftovers
+from diurna_deploy.stack.processes import Order, Orders, ProcessRecord, record_file, running_processes, stop_leftovers
 from diurna_deploy.stack.state import StateDirectory
+from diurna_deploy.stack.supervisor import Child
 from diurna_deploy.worker import PRELOADED, preloaded_as
 from diurna_schemas.errors import Conflict, InvalidInput, Unavailable
 
@@ -277,3 +278,50 @@ def test_a_password_is_not_shown_in_an_error(monkeypatch: pytest.MonkeyPatch) ->
         Settings.load()
     assert "secret" not in str(caught.value)
     assert "mysql://user:***@127.0.0.1/x" in str(caught.value)
+
+
+async def test_a_supervisor_on_a_full_disk_goes_on_and_writes_down_later_what_is_true(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = StateDirectory(tmp_path)
+    state.make()
+    order = Order("sleeper", (sys.executable, "-c", "import time; time.sleep(60)"), {}, None, 0, 1.0)
+    child = Child(order, state, Nursery(state))
+
+    def full(path: Path, value: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    class FullLog:
+        def write(self, text: str) -> None:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("diurna_deploy.stack.processes.write_json", full)
+        patch.setattr("sys.stderr", FullLog())
+        await child.look()
+        await child.look()
+        assert ProcessRecord.read(record_file(state, "sleeper")) is None
+    try:
+        await child.look()
+        record = ProcessRecord.read(record_file(state, "sleeper"))
+        assert record is not None
+        assert record.identity == child.identity
+        assert child.identity is not None
+        assert child.identity.is_alive()
+    finally:
+        await child.stop()
+    assert not record_file(state, "sleeper").exists()
+
+
+def test_a_line_of_the_log_that_finds_no_room_fails_nothing() -> None:
+    """In a process of its own: logging is set up once."""
+    program = """
+import sys, structlog, logging
+from diurna_deploy import logs
+logs.configure(process="p", stream=open("/dev/full", "w"))
+structlog.get_logger("a").warning("lost")
+logging.getLogger("b").warning("lost")
+print("went on")
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.stdout == "went on\n", ended.stderr

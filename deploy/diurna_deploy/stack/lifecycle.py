@@ -170,6 +170,7 @@ class _Starting:
             await _stop_processes(self.state)
         api_url = self._api_url()  # first: a port that is taken is known without starting a server
         if not ran:  # before the servers: it has things to load while they start
+            self.state.stack_file.unlink(missing_ok=True)  # what it says is over, or cannot be read
             self.launched = _launch_supervisor(self.state, preload=self.preload)
         await self._servers()
         addresses = self._addresses(api_url)

@@ -64,9 +64,13 @@ class Child:
     restarts: int = 0
     exit_code: int | None = None
     given_up: bool = False
+    unwritten: str | None = None
+    """What is true and could not be written down: the disk is full."""
 
     async def look(self) -> None:
         """Starts the process where it is due, notices where it has ended."""
+        if self.unwritten is not None:
+            self.write(self.unwritten)
         if self.given_up:
             return
         if self.popen is None:
@@ -124,10 +128,19 @@ class Child:
         record_file(self.state, self.order.name).unlink(missing_ok=True)
 
     def write(self, state: str) -> None:
+        """Writes down how the process is; where there is no room, again at the next look."""
         order = self.order
-        ProcessRecord(
+        record = ProcessRecord(
             order.name, self.identity, state, self.restarts, self.exit_code, order.stage, order.stop_seconds
-        ).write(self.state)
+        )
+        try:
+            record.write(self.state)
+        except OSError as error:
+            if self.unwritten is None:
+                say(f"{order.name}: its record cannot be written: {error}")
+            self.unwritten = state
+        else:
+            self.unwritten = None
 
 
 class Supervisor:
@@ -238,8 +251,10 @@ class Supervisor:
 
 
 def say(text: str) -> None:
-    sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
-    sys.stderr.flush()
+    """Writes a line to the log. One that finds no room is lost: whoever watches over others must not die of it."""
+    with suppress(OSError):
+        sys.stderr.write(f"{time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n")
+        sys.stderr.flush()
 
 
 def _kill_group(pid: int) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 import structlog
 
 from diurna_schemas.codec import Codec
-from diurna_schemas.errors import BrokenChain, Unavailable, UnknownSchema
+from diurna_schemas.errors import BrokenChain, Unavailable, UnknownSchema, Unreadable
 from diurna_streams import snapshots
 from diurna_streams.decide.history import History
 from diurna_streams.deciders.rules import Rules
@@ -103,9 +103,19 @@ class Follower:
             self._moved = asyncio.Event()
 
     async def _fold(self, history: History, record: Record) -> None:
-        """An event whose schema stays unknown ends the process: deciding without it would be wrong."""
+        """An accepted event that stays unreadable ends the process: deciding without it would be wrong."""
         try:
-            history.read(record)
-        except UnknownSchema as error:
-            await self._learn(error.schema_id)
-            history.read(record)
+            try:
+                history.read(record)
+            except UnknownSchema as error:
+                await self._learn(error.schema_id)
+                history.read(record)
+        except BrokenChain:
+            raise
+        except Unreadable as error:
+            logger.critical(
+                "an accepted event cannot be read: nothing more is decided",
+                position=str(record.position),
+                error=str(error),
+            )
+            raise
