@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from confluent_kafka import KafkaError
 
 from diurna_agents.process_identity import ProcessIdentity, adopt
 from diurna_deploy.lifecycle import processes
@@ -25,6 +27,8 @@ from diurna_deploy.stack.state import StateDirectory
 from diurna_deploy.stack.supervisor import Child
 from diurna_deploy.worker import PRELOADED, preloaded_as
 from diurna_schemas.errors import Conflict, InvalidInput, Unavailable
+from diurna_streams.log.kafka import KafkaLog
+from diurna_streams.log.librdkafka import _note  # pyright: ignore[reportPrivateUsage]
 
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(flush=True); time.sleep(60)"
 
@@ -325,3 +329,17 @@ print("went on")
 """
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ended.stdout == "went on\n", ended.stderr
+
+
+def test_what_a_client_of_kafka_says_again_and_again_is_logged_once_in_a_while(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    KafkaLog("127.0.0.1:1")
+    with caplog.at_level(logging.WARNING):
+        for number in range(100):
+            logging.getLogger("aiokafka").error("Unable connect to node with id %s: %s", 4_711, number)
+            logging.getLogger("aiokafka.cluster").warning("no leader for %s", number)
+    told = [record.getMessage() for record in caplog.records if record.name.startswith("aiokafka")]
+    assert told == ["Unable connect to node with id 4711: 0", "no leader for 0"]
+    _note(KafkaError(KafkaError._ALL_BROKERS_DOWN))  # pyright: ignore[reportPrivateUsage]
+    assert capsys.readouterr().out == "", "a program that uses the SDK prints what it prints itself"

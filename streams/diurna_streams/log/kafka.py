@@ -27,6 +27,7 @@ from diurna_streams.log.librdkafka import LibrdkafkaReader
 from diurna_streams.log.patient import PatientReader
 from diurna_streams.log.port import Log, Reader, TopicPartition
 from diurna_streams.log.producer import REQUEST_TIMEOUT_MS, KafkaProducer
+from diurna_streams.log.quiet import quieten
 
 SESSION_TIMEOUT_MS: Final = 6_000
 HEARTBEAT_INTERVAL_MS: Final = 1_000
@@ -41,6 +42,7 @@ class KafkaLog(Log):
     """A Kafka cluster. `bootstrap_servers` is `host:port`, several joined by commas."""
 
     def __init__(self, bootstrap_servers: str, *, client_id: str = "diurna") -> None:
+        quieten()
         self._servers = bootstrap_servers
         self._client_id = client_id
         self._numbers = itertools.count(1)

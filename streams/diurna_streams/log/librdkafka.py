@@ -9,13 +9,13 @@ Measured against aiokafka's consumer in the same path: see docs/explanation/log-
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections import deque
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast
 
-import structlog
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Place
 
@@ -23,7 +23,8 @@ from diurna_schemas.errors import Unavailable, Unreadable
 from diurna_streams import metrics
 from diurna_streams.log.port import Record, TopicPartition, present
 
-logger = structlog.get_logger(__name__)
+logger = logging.getLogger(__name__)
+"""Not structlog's, which prints even this to the standard output of a program that has not set it up."""
 
 QUEUED_KBYTES_MAX: Final = 16_384
 HANDED_RECORDS_MAX: Final = 20_000
@@ -200,7 +201,7 @@ def _record(message: Message) -> Record:
 
 def _note(error: KafkaError) -> None:
     """Errors librdkafka tells and goes on from, such as a broker that is away."""
-    logger.debug("librdkafka", error=str(error))
+    logger.debug("librdkafka: %s", error)
 
 
 def _settle(done: asyncio.Future[None], failure: Exception | None) -> None:

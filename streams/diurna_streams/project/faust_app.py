@@ -11,8 +11,6 @@ Faust's own offsets are hints nobody looks at. Where Faust drops a record at a r
 
 from __future__ import annotations
 
-import logging
-import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, ClassVar, Final, cast
@@ -23,6 +21,7 @@ from faust.transport.drivers import aiokafka as driver
 
 from diurna_projections.records import PROJECTED
 from diurna_streams.log.port import Record, TopicPartition, present
+from diurna_streams.log.quiet import CLIENTS, quieten
 from diurna_streams.project.options import ProjectorOptions
 
 Positions = Callable[[list[TopicPartition]], Awaitable[Mapping[TopicPartition, int]]]
@@ -34,7 +33,6 @@ _HEARTBEAT_SECONDS: Final = 1.0
 _REQUEST_TIMEOUT_SECONDS: Final = 10.0
 _METADATA_MAX_AGE_MS: Final = 2_000
 """Otherwise a topic that is made later appears after five minutes."""
-_SAME_WORDS_SECONDS: Final = 10.0
 
 
 class _Consumer(driver.Consumer):
@@ -127,7 +125,7 @@ async def running(options: ProjectorOptions, positions: Positions, sink: Sink) -
 
     `sink` is given each record, in order within its partition; it must not raise.
     """
-    _quieten()
+    quieten(_NOISY)
     app = _app(options, positions, sink)
     try:
         await app.start()
@@ -136,31 +134,8 @@ async def running(options: ProjectorOptions, positions: Positions, sink: Sink) -
         await app.stop()
 
 
-class _SameWordsOnce(logging.Filter):
-    """Lets a message through once in a while: a broker that is away costs sixty lines a second otherwise."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._told: dict[tuple[str, str], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        now = time.monotonic()
-        words = (record.name, str(record.msg)[:80])
-        if now - self._told.get(words, -_SAME_WORDS_SECONDS) < _SAME_WORDS_SECONDS:
-            return False
-        if len(self._told) > 1_000:
-            self._told.clear()
-        self._told[words] = now
-        return True
-
-
-_FILTER: Final = _SameWordsOnce()
 _NOISY: Final = (
-    "aiokafka",
-    "aiokafka.conn",
-    "aiokafka.consumer.fetcher",
-    "aiokafka.consumer.group_coordinator",
-    "aiokafka.cluster",
+    *CLIENTS,
     "faust.transport.consumer",
     "faust.transport.drivers.aiokafka",
     "faust.app.base",
@@ -168,10 +143,3 @@ _NOISY: Final = (
     "faust.assignor.partition_assignor",
     "mode",
 )
-
-
-def _quieten() -> None:
-    for name in _NOISY:
-        logger = logging.getLogger(name)
-        if _FILTER not in logger.filters:
-            logger.addFilter(_FILTER)
