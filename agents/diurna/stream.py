@@ -26,6 +26,8 @@ from diurna_streams.log import Log, Reader, TopicPartition
 STREAM_TOPICS: Final = (*topics.EVENT_TOPICS, topics.BROADCASTS)
 CURSOR_POSITIONS_MAX: Final = 1_000
 _READ_WAIT_MS: Final = 1_000
+_READ_RECORDS_MAX: Final = 50
+"""They are kept until the client has taken them, and each may be large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ class EventStream:
     async def _read(
         self, reader: Reader, watched: dict[TopicPartition, Watched], consumed: dict[TopicPartition, int]
     ) -> AsyncGenerator[Seen]:
-        for record in await reader.read(wait_ms=_READ_WAIT_MS):
+        for record in await reader.read(records_max=_READ_RECORDS_MAX, wait_ms=_READ_WAIT_MS):
             place = TopicPartition(record.topic, record.partition)
             one = watched[place]
             if record.offset < one.next_offset:

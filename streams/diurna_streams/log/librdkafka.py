@@ -12,7 +12,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, NamedTuple, cast
 
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 
 QUEUED_KBYTES_MAX: Final = 16_384
 HANDED_RECORDS_MAX: Final = 20_000
-"""Records the loop has not taken yet; the thread waits while there are more."""
+HANDED_BYTES_MAX: Final = 8 * 2**20
+"""Records the loop has not taken yet, and their values; the thread waits while there are more."""
 POLL_SECONDS: Final = 0.05
 """How long a new assignment may have to wait for the thread."""
 DRAIN_RECORDS_MAX: Final = 2_000
@@ -61,6 +62,10 @@ class LibrdkafkaReader:
         self._loop = asyncio.get_running_loop()
         self._next: dict[TopicPartition, int] = {}
         self._handed: deque[Message] = deque()
+        self._given = _Amount()
+        """What the thread handed over so far: only the thread counts there."""
+        self._taken = _Amount()
+        """What was taken of it, or dropped: only the loop counts there. The rest waits, be it on its way still."""
         self._arrival: asyncio.Future[None] | None = None
         self._room = threading.Event()
         self._room.set()
@@ -85,6 +90,7 @@ class LibrdkafkaReader:
         Whatever was handed over for an older assignment is dropped, and comes again where it is still wanted.
         """
         self._generation += 1
+        self._taken.add(self._handed)
         self._handed.clear()
         self._room.set()
         places = [Place(topic, partition, offset) for (topic, partition), offset in self._next.items()]
@@ -119,14 +125,22 @@ class LibrdkafkaReader:
 
     def _take(self, records_max: int) -> list[Record]:
         handed, records = self._handed, list[Record]()
-        while handed and len(records) < records_max:
-            message = handed.popleft()
+        taken = [handed.popleft() for _ in range(min(records_max, len(handed)))]
+        for message in taken:
             record = _record(message)
             self._next[TopicPartition(record.topic, record.partition)] = record.offset + 1
             records.append(record)
-        if len(handed) < HANDED_RECORDS_MAX and not self._room.is_set():
-            self._room.set()
+        self._taken.add(taken)
+        self._make_room()
         return records
+
+    def _is_full(self) -> bool:
+        waiting_bytes = self._given.bytes - self._taken.bytes
+        return self._given.records - self._taken.records > HANDED_RECORDS_MAX or waiting_bytes > HANDED_BYTES_MAX
+
+    def _make_room(self) -> None:
+        if not self._room.is_set() and not self._is_full():
+            self._room.set()
 
     async def close(self) -> None:
         if self._is_closed:
@@ -150,7 +164,8 @@ class LibrdkafkaReader:
                 if first is None or self._is_closed:
                     continue
                 messages = [first, *consumer.consume(DRAIN_RECORDS_MAX, 0)]
-                if len(self._handed) > HANDED_RECORDS_MAX:
+                self._given.add(messages)
+                if self._is_full():  # cleared before they are handed over: whoever takes them makes room again
                     self._room.clear()
                 self._loop.call_soon_threadsafe(self._hand_over, messages, generation)
         consumer.close()
@@ -167,15 +182,32 @@ class LibrdkafkaReader:
     def _hand_over(self, messages: list[Message], generation: int) -> None:
         """On the loop: takes what the thread got, unless another assignment was asked for meanwhile."""
         if generation != self._generation:
+            self._taken.add(messages)
+            self._make_room()
             return
         for message in messages:
             error = message.error()
             if error is None:
                 self._handed.append(message)
-            elif (failure := _failure(error)) is not None:
+                continue
+            self._taken.add([message])
+            if (failure := _failure(error)) is not None:
                 self._failure = failure
+        self._make_room()
         if self._arrival is not None:
             _settle(self._arrival, None)
+
+
+class _Amount:
+    """How many messages, and how many bytes of values."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.bytes = 0
+
+    def add(self, messages: Collection[Message]) -> None:
+        self.records += len(messages)
+        self.bytes += sum(map(len, messages))
 
 
 class _Assignment(NamedTuple):
