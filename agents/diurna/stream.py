@@ -87,7 +87,7 @@ class EventStream:
         if len(positions) == 1:
             offsets = await self._after(positions[0], field)
         else:
-            offsets = {TopicPartition(one.topic, one.partition): one.offset for one in positions}
+            offsets = _following(positions, field)
         found: dict[TopicPartition, Watched] = {}
         for place in self._places:
             offset = offsets.get(place, 0)
@@ -163,6 +163,19 @@ def _parsed(cursor: str, field: str) -> list[Position]:
     if len(parts) > CURSOR_POSITIONS_MAX:
         raise InvalidInput(field, shown(cursor), f"at most {CURSOR_POSITIONS_MAX} positions are allowed")
     return [Position.parse(part.strip(), field=field) for part in parts]
+
+
+def _following(positions: list[Position], field: str) -> dict[TopicPartition, int]:
+    """A cursor of ours; it may be a wider stream's. Left out, a wrong place would begin a partition anew, unnoticed."""
+    offsets: dict[TopicPartition, int] = {}
+    for one in positions:
+        place = TopicPartition(one.topic, one.partition)
+        if one.topic not in STREAM_TOPICS or one.partition >= topics.TOPICS[one.topic].partitions:
+            raise InvalidInput(field, str(one), "there is no such partition to stream")
+        if place in offsets:
+            raise InvalidInput(field, str(one), "that partition is named twice")
+        offsets[place] = one.offset
+    return offsets
 
 
 def _cursor(consumed: Mapping[TopicPartition, int]) -> str:

@@ -316,8 +316,29 @@ async def test_a_cursor_of_one_position_goes_on_after_it() -> None:
     await events.aclose()
 
 
-@pytest.mark.parametrize("cursor", ["x", "agents.events:0", "agents.events:0:5", "broadcasts:0:0", "a:0:1,,b:0:1"])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "x",
+        "agents.events:0",
+        "agents.events:0:5",
+        "broadcasts:0:0",
+        "a:0:1,,b:0:1",
+        "agents.events:0:0,agents.events:6:0",
+        "agents.events:0:0,agents.commands:0:0",
+        "agents.events:0:0,agents.events:1:0,agents.events:0:0",
+    ],
+)
 async def test_a_cursor_that_fits_nowhere_is_refused(cursor: str) -> None:
     log, _ = await provisioned()
     with pytest.raises(InvalidInput, match="Last-Event-ID"):
         await EventStream(log, CODEC, Filter(topic=PLACE.topic)).start(cursor)
+
+
+async def test_a_cursor_of_a_wider_stream_fits() -> None:
+    log, chain = await provisioned()
+    chain.write(command_id="c0")
+    found = await EventStream(log, CODEC, Filter(topic=PLACE.topic)).start(
+        f"broadcasts:0:0,{PLACE.topic}:{PLACE.partition}:1"
+    )
+    assert found[PLACE].live_from == 1
