@@ -253,3 +253,17 @@ async def test_a_stack_whose_state_directory_is_deleted_ends(own_state: Path) ->
 
 def pids(told: dict[str, Any]) -> dict[str, int]:
     return {process["name"]: process["pid"] for process in told["processes"] if process["pid"] is not None}
+
+
+async def test_a_damaged_word_of_a_stack_that_is_over_is_not_read_by_the_next(settings: Settings) -> None:
+    await down(settings)
+    state = StateDirectory(settings.state_dir)
+    state.stack_file.write_text("{", encoding="utf-8")
+    found: list[bool] = []
+
+    async def prepare(addresses: Addresses) -> None:
+        found.append(state.stack_file.exists())
+
+    await up(settings, lambda addresses: specs_for(settings, addresses), prepare=prepare)
+    assert found == [False]
+    assert state.addresses() is not None
