@@ -71,7 +71,7 @@ def test_exactly_the_commands_that_exist_are_listed() -> None:
         "audit verify",
         *(f"projection {verb}" for verb in ("status", "rebuild", "verify", "promote", "rollback")),
         *(f"replay {verb}" for verb in ("recover", "verify", "what-if")),
-        *(f"dead-letter {verb}" for verb in ("list", "redrive", "discard")),
+        *(f"dead-letter {verb}" for verb in ("list", "show", "redrive", "discard")),
         *(f"schema {verb}" for verb in ("asyncapi", "check", "register", "list")),
     }
 
