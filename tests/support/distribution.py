@@ -14,10 +14,12 @@ from xdist.scheduler import LoadScopeScheduling
 WORKERS: Final = 3
 """One more than cores: on two of them, two processes left a third of the time unused, waiting for what they had begun.
 
-The suite took 13:55 minutes so, and 16:39 with two.
+With four the cores had no more to give, and what needs a stack of real processes was the last to end, by minutes.
 """
 _SHARED_STACK: Final = re.compile(r"\bdiurna: (Any|Commands)\b")
-"""How a test asks for the one stack of real processes: all that do run where it was started."""
+"""How a test asks for the stack of real processes: those that do run where it was started."""
+_COMMAND_LINE: Final = re.compile(r"/test_cli_\w+\.py$")
+"""These have a stack of their own: one for all took longer than all the rest."""
 _FOLDERS: Final = ("integration", "chaos", "contract", "linearizability", "simulation")
 
 
@@ -33,11 +35,13 @@ def longest_first(items: list[pytest.Item]) -> None:
 
 
 class ByModule(LoadScopeScheduling):
-    """Keeps the tests of a module together, as they share fixtures, and those of the shared stack."""
+    """Keeps the tests of a module together, as they share fixtures, and those of a shared stack."""
 
     def _split_scope(self, nodeid: str) -> str:
         module = module_of(nodeid)
-        return "the shared stack" if needs_shared_stack(module) else module
+        if not needs_shared_stack(module):
+            return module
+        return "the stack of the command line" if _COMMAND_LINE.search(module) else "the shared stack"
 
 
 def module_of(nodeid: str) -> str:
