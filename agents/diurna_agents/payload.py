@@ -70,13 +70,16 @@ ServiceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.
 AbsolutePath = Annotated[Text, AfterValidator(_absolute)]
 
 
-def validated(model: type[PayloadType], payload: Mapping[str, object]) -> PayloadType:
-    """The payload as `model`. Raises `InvalidInput` naming the first wrong field and its value."""
+def validated(model: type[PayloadType], payload: Mapping[str, object], *, within: str | None = None) -> PayloadType:
+    """The payload, or the field of one that it is `within`, as `model`.
+
+    Raises `InvalidInput` naming the first wrong field and its value.
+    """
     try:
         return model.model_validate(dict(payload))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        field = ".".join(_fields(first["loc"], payload)) or "payload"
+        field = ".".join([*([] if within is None else [within]), *_fields(first["loc"], payload)]) or "payload"
         raise InvalidInput(field, _value(first["type"], first["input"]), _reason(first["msg"])) from error
 
 

@@ -20,8 +20,9 @@ from diurna_streams.project.hands import Share, share_out
 from diurna_streams.project.places import partitions_of, places_of
 from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
-from support.own_kafka import everything, own_kafka, write
+from support.own_kafka import everything, own_kafka
 from support.projecting import History, busy_team
+from support.replaying import append
 
 FreshDatabase = Callable[[], Awaitable[str]]
 
@@ -38,9 +39,7 @@ async def log() -> AsyncIterator[KafkaLog]:
 async def history(log: KafkaLog) -> History:
     """What a busy team wrote, broken records among it, on the log."""
     made = busy_team(31, 3_000)
-    producer = await log.producer()
-    await write(producer, made.records)
-    await producer.close()
+    await append(log, made.records)
     return made
 
 

@@ -19,7 +19,7 @@ from diurna_schemas.codec import Codec
 from diurna_schemas.errors import Conflict, NotFound
 from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.log.port import Record
-from diurna_streams.project.bulk import catch_up, project_to
+from diurna_streams.project.bulk import project_to
 from diurna_streams.project.options import ProjectorOptions
 from diurna_streams.project.places import Places, partitions_of, places_of
 from diurna_streams.project.projector import run_projector
@@ -28,8 +28,9 @@ from diurna_streams.project.writer import Writer
 from diurna_streams.replay.progress import Progress
 from diurna_streams.replay.rebuild import Replay, opened
 from diurna_streams.replay.recover import recover
-from support.own_kafka import everything, own_kafka, write
+from support.own_kafka import everything, own_kafka
 from support.projecting import busy_team
+from support.replaying import append, caught_up
 
 FreshDatabase = Callable[[], Awaitable[str]]
 HISTORY = busy_team(31, 3_000)
@@ -47,12 +48,6 @@ async def broker() -> AsyncIterator[str]:
         yield bootstrap_servers
 
 
-async def append(log: KafkaLog, records: list[Record]) -> None:
-    producer = await log.producer()
-    await write(producer, records)
-    await producer.close()
-
-
 @pytest.fixture
 async def log(broker: str) -> AsyncIterator[KafkaLog]:
     async with KafkaLog(broker) as made:
@@ -67,11 +62,8 @@ async def database_url(fresh_database: FreshDatabase) -> str:
 @pytest.fixture
 async def live(database_url: str, log: KafkaLog) -> AsyncIterator[Store]:
     """The live tables, caught up."""
-    store = await Store.connect(database_url)
-    await store.migrate()
-    await catch_up(log, Writer(store, Understanding(CODEC, None)), await partitions_of(log), hand_over_lag_records=0)
-    yield store
-    await store.close()
+    async with caught_up(database_url, log, CODEC) as store:
+        yield store
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from diurna_schemas.errors import Conflict, InvalidInput
 from diurna_schemas.topics import HEARTBEATS
 from diurna_streams.log.kafka import KafkaLog
 from diurna_streams.log.port import Reader, Record
-from diurna_streams.project.bulk import catch_up, project_to
+from diurna_streams.project.bulk import project_to
 from diurna_streams.project.places import partitions_of
 from diurna_streams.project.understand import Understanding
 from diurna_streams.project.writer import Writer
@@ -23,8 +23,9 @@ from diurna_streams.replay.compare import SpanComparison, compare
 from diurna_streams.replay.progress import Progress
 from diurna_streams.replay.recover import recover
 from diurna_streams.replay.span import projected_offsets
-from support.own_kafka import everything, own_kafka, write
+from support.own_kafka import everything, own_kafka
 from support.projecting import busy_team
+from support.replaying import append, caught_up
 
 FreshDatabase = Callable[[], Awaitable[str]]
 HISTORY = busy_team(83, 1_500)
@@ -38,9 +39,7 @@ pytestmark = pytest.mark.stack
 async def broker() -> AsyncIterator[str]:
     async with own_kafka() as bootstrap_servers:
         async with KafkaLog(bootstrap_servers) as log:
-            producer = await log.producer()
-            await write(producer, HISTORY.records)
-            await producer.close()
+            await append(log, HISTORY.records)
         yield bootstrap_servers
 
 
@@ -58,11 +57,8 @@ async def database_url(fresh_database: FreshDatabase) -> str:
 @pytest.fixture
 async def live(database_url: str, log: KafkaLog) -> AsyncIterator[Store]:
     """The live tables, caught up."""
-    store = await Store.connect(database_url)
-    await store.migrate()
-    await catch_up(log, Writer(store, Understanding(CODEC, None)), await partitions_of(log), hand_over_lag_records=0)
-    yield store
-    await store.close()
+    async with caught_up(database_url, log, CODEC) as store:
+        yield store
 
 
 @pytest.fixture

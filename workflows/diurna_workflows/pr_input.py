@@ -57,19 +57,11 @@ class PrDeploymentInput(Payload):
         if self.review is not None:
             from diurna_agents.code_review.policy import Policy  # of agents only where somebody speaks to them
 
-            _held_to(Policy, "review", self.review)
+            validated(Policy, self.review, within="review")
         if self.health is not None:
             from diurna_agents.infrastructure.request import HealthRequest
 
-            _held_to(HealthRequest, "health", self.health)
-
-
-def _held_to(model: type[Payload], field: str, given: Mapping[str, object]) -> None:
-    try:
-        validated(model, given)
-    except InvalidInput as error:
-        place = field if error.field == "payload" else f"{field}.{error.field}"
-        raise InvalidInput(place, error.value, error.reason) from error
+            validated(HealthRequest, self.health, within="health")
 
 
 def decided_by_policy(given: PrDeploymentInput, review: Mapping[str, Any], tests: Mapping[str, Any]) -> Decision | None:
