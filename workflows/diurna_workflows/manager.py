@@ -232,7 +232,7 @@ class WorkflowManager:
     def _late(self, task: asyncio.Task[JsonObject], seconds: float) -> None:
         for running in self._running.values():
             if running.task is task and not running.stopped.done():
-                running.stopped.set_result(Stopped("failed", f"it was not done within {seconds:.3g} seconds"))
+                running.stopped.set_result(Stopped("failed", f"it was not done within {seconds:g} seconds"))
 
     def _ended(self, workflow_id: str) -> None:
         running = self._running.pop(workflow_id, None)
